@@ -1,0 +1,115 @@
+"""The project's commands: `nox --list` names them, `nox -s NAME -- ARGUMENTS` passes arguments on."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+
+import nox
+
+ROOT = Path(__file__).parent
+CONSTRAINTS = ("-c", str(ROOT / "constraints.txt"))  # for every install: an unpinned torch is gigabytes
+ONE_THREAD = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}  # workers share the cores, so torch must not
+
+nox.needs_version = ">=2025.2.9"  # requires=
+nox.options.default_venv_backend = "virtualenv"  # uv would not see where pip is told to find wheels
+nox.options.error_on_missing_interpreters = "GITHUB_ACTIONS" in os.environ
+nox.options.sessions = ["lint", "types", "specs", "tests"]
+
+
+def python_of(environment: Path) -> str:
+    """Return the path of the interpreter of a virtual environment."""
+    return str(environment / ("Scripts/python.exe" if os.name == "nt" else "bin/python"))
+
+
+def run_shared(session: nox.Session, *arguments: str) -> None:
+    """Run Python in the environment that the session `environment` made."""
+    python = python_of(session.env_dir.with_name("environment"))
+    session.run(python, *arguments, env=ONE_THREAD, external=True)
+
+
+@nox.session(reuse_venv=True)
+def environment(session: nox.Session) -> None:
+    """Make the environment, with torch, that most sessions share: about a minute once, seconds later."""
+    session.install(*CONSTRAINTS, "-e", ".[dev]")
+
+
+@nox.session(venv_backend="none", requires=["environment"])
+def tests(session: nox.Session) -> None:
+    """Test cnnspec itself. Arguments go to pytest."""
+    run_shared(session, "-m", "pytest", *(session.posargs or ("-n", "auto")))
+
+
+@nox.session(venv_backend="none", requires=["environment"])
+def specs(session: nox.Session) -> None:
+    """Hold cnnspec to the casebook, which says what the world says. Arguments go to pytest."""
+    run_shared(session, "-m", "pytest", *(session.posargs or ("specs",)))
+
+
+@nox.session(venv_backend="none", requires=["environment"])
+def conformance(session: nox.Session) -> None:
+    """Hold torch to cnnspec and write reports/latest. Arguments go to `cnnspec check`."""
+    command = ["check", "torch", "torch-nn", "--out", "reports/latest", "--budget", "120s"]
+    run_shared(session, "-m", "cnnspec", *command, *session.posargs)
+
+
+@nox.session(venv_backend="none", requires=["environment"])
+def types(session: nox.Session) -> None:
+    """Check the annotations. Arguments go to mypy."""
+    run_shared(session, "-m", "mypy", *session.posargs)
+
+
+@nox.session(venv_backend="none", requires=["environment"])
+def docs(session: nox.Session) -> None:
+    """Run every example of the docstrings and of the README. Arguments go to pytest."""
+    run_shared(
+        session, "-m", "pytest", "--doctest-modules", "cnnspec", "tests/test_docs.py", *session.posargs
+    )
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Check style and formatting. Arguments go to `ruff check`, for example `--fix`."""
+    session.install(*CONSTRAINTS, "ruff")
+    session.run("ruff", "check", *session.posargs)
+    session.run("ruff", "format", "--check")
+
+
+@nox.session(python=["3.11", "3.12", "3.13"])
+def core(session: nox.Session) -> None:
+    """Run the part without dependencies where nothing but cnnspec is installed."""
+    session.install(*CONSTRAINTS, ".")
+    session.run("python", "tests/core_smoke.py", *session.posargs)
+
+
+CALCULATION = """
+import cnnspec
+stem = cnnspec.Conv2d(in_channels=3, out_channels=64, kernel_size=7, stride=2, padding=3)
+assert stem.output_shape((1, 3, 224, 224)) == (1, 64, 112, 112)
+assert stem.macs((1, 3, 224, 224)) == 118_013_952
+"""
+BARE_COMMANDS = (
+    ("-c", "import cnnspec"),
+    ("-c", CALCULATION),
+    ("-m", "cnnspec", "list", "ops"),
+)
+SHORT_CHECK = ("-m", "cnnspec", "check", "torch", "--examples", "3", "--op", "conv2d", "--out", "report")
+
+
+@nox.session
+def build(session: nox.Session) -> None:
+    """Build the distributions and use the wheel far from the checkout: bare first, then with torch."""
+    session.install(*CONSTRAINTS, "build")
+    with tempfile.TemporaryDirectory() as outside:
+        session.run("python", "-m", "build", "--outdir", outside, str(ROOT))
+        [wheel] = map(str, Path(outside).glob("*.whl"))
+        session.run("python", "-m", "venv", f"{outside}/venv")
+        python = python_of(Path(outside, "venv"))
+        with session.chdir(outside):
+            session.run(python, "-m", "pip", "install", *CONSTRAINTS, wheel, external=True, silent=True)
+            for arguments in BARE_COMMANDS:
+                session.run(python, *arguments, external=True)
+            extra = f"{wheel}[check]"
+            session.run(python, "-m", "pip", "install", *CONSTRAINTS, extra, external=True, silent=True)
+            session.run(python, *SHORT_CHECK, *session.posargs, env=ONE_THREAD, external=True)

@@ -1,0 +1,50 @@
+"""cnnspec: exact reference operators of convolutional networks, and a suite that tests kernels against them.
+
+>>> import cnnspec
+>>> conv = cnnspec.Conv2d(in_channels=3, out_channels=64, kernel_size=7, stride=2, padding=3)
+>>> conv.output_shape((1, 3, 224, 224)), conv.parameter_count, conv.macs((1, 3, 224, 224))
+((1, 64, 112, 112), 9472, 118013952)
+>>> cnnspec.corr2d([[0, 1, 2], [3, 4, 5], [6, 7, 8]], [[0, 1], [2, 3]])
+[[19, 25], [37, 43]]
+
+Names load when they are asked for: calculators and loops need the standard library alone.
+"""
+
+import importlib
+from typing import Any
+
+from cnnspec._version import __version__ as __version__
+
+_PUBLIC = {
+    "errors": ("ArgumentError", "CnnspecError", "ShapeError", "UsageError"),
+    "window": ("ReceptiveField", "Window", "same_padding"),
+    "ops.corr": ("convolve2d", "corr2d", "corr2d_multi_in", "corr2d_multi_in_out", "corr2d_multi_in_out_1x1"),
+    "ops.conv": ("Conv1d", "Conv2d", "Conv3d"),
+    "ops.pool": ("AvgPool1d", "AvgPool2d", "AvgPool3d", "MaxPool1d", "MaxPool2d", "MaxPool3d", "pool2d"),
+    "ops.pad": ("Pad",),
+    "ops.linear": ("Flatten", "Linear"),
+    "ops.pointwise": ("ReLU", "Sigmoid", "Tanh"),
+    "ops.softmax": ("LogSoftmax", "Softmax"),
+    "ops.combine": ("Add", "Concat"),
+    "cases": ("Case",),
+    "tables": ("summary",),
+    "backends": ("Backend",),
+    "run": ("assert_conforms", "check", "replay"),
+    "report.results": ("Results",),
+}
+_HOME = {name: module for module, names in _PUBLIC.items() for name in names}
+_MODULES = ("exact", "ops", "strategies", "window")
+
+__all__ = [*_HOME, "exact", "ops", "strategies"]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOME:
+        return getattr(importlib.import_module(f"cnnspec.{_HOME[name]}"), name)
+    if name in _MODULES:
+        return importlib.import_module(f"cnnspec.{name}")
+    raise AttributeError(f"module 'cnnspec' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

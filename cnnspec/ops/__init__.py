@@ -1,0 +1,43 @@
+"""The catalogue: one file per operator family, loaded when an operator of it is asked for."""
+
+import importlib
+from functools import cache
+
+from cnnspec.errors import UsageError
+from cnnspec.op import Spec
+
+FAMILIES = {
+    "conv": ("conv1d", "conv2d", "conv3d"),
+    "pool": ("max_pool1d", "max_pool2d", "max_pool3d", "avg_pool1d", "avg_pool2d", "avg_pool3d"),
+    "pad": ("pad",),
+    "linear": ("linear", "flatten"),
+    "pointwise": ("relu", "sigmoid", "tanh"),
+    "softmax": ("softmax", "log_softmax"),
+    "combine": ("add", "concat"),
+}
+"""Operator names, as in torch.nn.functional, by the module that defines them."""
+
+NAMES = tuple(name for names in FAMILIES.values() for name in names)
+
+
+@cache
+def spec(name: str) -> Spec:
+    """Return the Spec of the operator `name`; UsageError, with the nearest names, where there is none.
+
+    >>> spec("conv2d").layer
+    'Conv2d'
+    """
+    for module, names in FAMILIES.items():
+        if name in names:
+            specs: tuple[Spec, ...] = importlib.import_module(f"cnnspec.ops.{module}").SPECS
+            return next(spec for spec in specs if spec.name == name)
+    import difflib
+
+    near = difflib.get_close_matches(name, NAMES)
+    hint = f"; did you mean {' or '.join(near)}?" if near else f"; known are {', '.join(NAMES)}"
+    raise UsageError(f"unknown operator {name!r}{hint}", operator=name)
+
+
+def family(name: str) -> str:
+    """Return the family of the operator `name`: the module that defines it."""
+    return next(module for module, names in FAMILIES.items() if name in names)

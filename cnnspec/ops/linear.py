@@ -1,0 +1,169 @@
+"""The fully connected layer and the flattening before it.
+
+    linear:  y[..., o] = b[o] + sum_i x[..., i] * w[o, i]
+    flatten: y[n, j] = x[n, j // W, j % W] and so on: the same elements in the same order, fewer axes
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from cnnspec import nested
+from cnnspec.errors import ArgumentError, ShapeError
+from cnnspec.nested import Array, Shape
+from cnnspec.op import Call, Law, Operator, Pick, Spec
+
+
+@dataclass(frozen=True)
+class Linear(Operator):
+    """Multiply the last axis by a matrix, as `torch.nn.Linear`.
+
+    y[..., o] = b[o] + sum_i x[..., i] * w[o, i]
+    Input (..., in_features); weight (out_features, in_features); bias (out_features,).
+    Raises ArgumentError for negative sizes, ShapeError where the last axis is not `in_features` long.
+
+    >>> Linear(256, 200).parameter_count
+    51400
+    >>> Linear(2, 1).reference([1, 2], [[10, 100]], [5])
+    [215]
+    """
+
+    in_features: int
+    out_features: int
+    bias: bool = True
+
+    def __post_init__(self) -> None:
+        for name in ("in_features", "out_features"):
+            if getattr(self, name) < 0:
+                raise ArgumentError(f"{name}={getattr(self, name)} must not be negative", **{name: getattr(self, name)})
+
+    def parameter_shapes(self) -> dict[str, Shape]:
+        """Return {"weight": (out_features, in_features), "bias": (out_features,)}."""
+        weight = {"weight": (self.out_features, self.in_features)}
+        return {**weight, "bias": (self.out_features,)} if self.bias else weight
+
+    def output_shape(self, *input_shapes: Shape) -> Shape:
+        """Return (..., out_features); ShapeError where the last axis is not `in_features` long."""
+        (shape,) = input_shapes
+        if not shape or shape[-1] != self.in_features:
+            raise ShapeError(f"the last axis of {tuple(shape)} must be in_features={self.in_features}", shape=shape)
+        return (*shape[:-1], self.out_features)
+
+    def macs(self, *input_shapes: Shape) -> int:
+        """Return one product per output element and input feature."""
+        return math.prod(self.output_shape(*input_shapes)) * self.in_features
+
+    def bias_adds(self, *input_shapes: Shape) -> int:
+        """Return one addition per output element where there is a bias."""
+        return math.prod(self.output_shape(*input_shapes)) if self.bias else 0
+
+    def reference(self, *arrays: Array) -> Array:
+        """Return y of x (..., in_features), weight and bias, on any numbers."""
+        input, weight, bias = (*arrays, None)[:3]
+        shape = nested.shape_of(input)
+        output = self.output_shape(shape)
+        x, b = nested.ravel(input), nested.ravel(bias) if self.bias else None
+        w = nested.collapse(weight, 1)
+        y = []
+        for row in range(math.prod(shape[:-1])):
+            features = x[row * self.in_features : (row + 1) * self.in_features]
+            for o in range(self.out_features):
+                total = b[o] if b else 0
+                for i in range(self.in_features):
+                    total = total + features[i] * w[o][i]
+                y.append(total)
+        return nested.unravel(y, output)
+
+
+@dataclass(frozen=True)
+class Flatten(Operator):
+    """Join the axes from `start_dim` to `end_dim` into one, as `torch.nn.Flatten`.
+
+    >>> Flatten().output_shape((8, 16, 5, 5))
+    (8, 400)
+    """
+
+    start_dim: int = 1
+    end_dim: int = -1
+
+    def output_shape(self, *input_shapes: Shape) -> Shape:
+        """Return the shape with the axes joined; ShapeError for axes that are not there or out of order."""
+        (shape,) = input_shapes
+        axes = max(1, len(shape))
+        for name, dim in (("start_dim", self.start_dim), ("end_dim", self.end_dim)):
+            if not -axes <= dim < axes:
+                raise ShapeError(f"{name}={dim} is not an axis of {tuple(shape)}", **{name: dim})
+        start, end = self.start_dim % axes, self.end_dim % axes
+        if start > end:
+            raise ShapeError(f"start_dim={self.start_dim} must not come after end_dim={self.end_dim} in {tuple(shape)}")
+        return (*shape[:start], math.prod(shape[start : end + 1]), *shape[end + 1 :])
+
+    def reference(self, *arrays: Array) -> Array:
+        """Return the same elements in the same order."""
+        (input,) = arrays
+        return nested.unravel(nested.ravel(input), self.output_shape(nested.shape_of(input)))
+
+
+def _linear_domain(pick: Pick) -> tuple[Mapping[str, Any], tuple[Shape, ...]]:
+    sizes = (1, 2, 3, 4, 5, 7, 8, 9, 15, 16, 17, 31, 32, 33, 64, 100)
+    features, outputs = pick.choice(sizes), pick.choice(sizes[:14])
+    leading: Shape = pick.choice(((1,), (2,), (), (3,), (0,), (2, 3), (5, 1, 2), (16,)))
+    arguments = {"in_features": features, "out_features": outputs}
+    if pick.choice((False, True)):
+        arguments["bias"] = False
+    return arguments, ((*leading, features),)
+
+
+def _flatten_domain(pick: Pick) -> tuple[Mapping[str, Any], tuple[Shape, ...]]:
+    shape = tuple(pick.integer(1, 5) for _ in range(pick.integer(2, 5)))
+    start = pick.integer(0, len(shape) - 1)
+    end = pick.integer(start, len(shape) - 1)
+    arguments = {"start_dim": start - pick.choice((0, len(shape))), "end_dim": end - pick.choice((0, len(shape)))}
+    return {name: dim for name, dim in arguments.items() if dim != getattr(Flatten, name)}, (shape,)
+
+
+def _transposed_product(op: Linear, call: Call, x: Array, weight: Array, *bias: Array) -> tuple[Array, Array]:
+    """(W X^T)^T: rows and columns change places, which a kernel that mixes them up does not survive."""
+    plain, swapped = Linear(op.in_features, op.out_features, False), Linear(op.in_features, len(x), False)
+    return call(plain, x, weight), nested.permute(call(swapped, weight, x), (1, 0))
+
+
+def _linearity(op: Linear, call: Call, x: Array, weight: Array, *bias: Array) -> tuple[Array, Array]:
+    plain = Linear(op.in_features, op.out_features, False)
+    flipped = nested.unravel(nested.ravel(x)[::-1], nested.shape_of(x))
+    total = call(plain, nested.elementwise(lambda a, b: 2 * a - b, x, flipped), weight)
+    return total, nested.elementwise(lambda a, b: 2 * a - b, call(plain, x, weight), call(plain, flipped, weight))
+
+
+LINEAR_LAWS = (
+    Law("linearity", "linear(2x - x') = 2 linear(x) - linear(x')", lambda op, shapes: True, _linearity),
+    Law(
+        "transpose",
+        "X W^T = (W X^T)^T",
+        lambda op, shapes: len(shapes[0]) == 2 and shapes[0][0] > 0,
+        _transposed_product,
+    ),
+)
+
+SPECS = (
+    Spec(
+        name="linear",
+        operator=Linear,
+        operands=("input", "weight", "bias"),
+        keywords=(),
+        domain=_linear_domain,
+        laws=LINEAR_LAWS,
+        layer="Linear",
+    ),
+    Spec(
+        name="flatten",
+        operator=Flatten,
+        operands=("input",),
+        keywords=("start_dim", "end_dim"),
+        domain=_flatten_domain,
+        judged="copy",
+        dtypes=(*Spec.dtypes, "int64"),
+        layer="Flatten",
+    ),
+)

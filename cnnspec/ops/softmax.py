@@ -1,0 +1,153 @@
+"""Softmax and its logarithm along one axis.
+
+    softmax(x)_i     = exp(x_i - m) / sum_j exp(x_j - m)
+    log_softmax(x)_i = x_i - m - log sum_j exp(x_j - m)              m = max_j x_j
+
+Both stay finite for every finite x, because the largest exponent is 0.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from cnnspec import nested
+from cnnspec.errors import ShapeError
+from cnnspec.nested import Array, Shape
+from cnnspec.op import Operator, Pick, RoundingTerms, Spec
+from cnnspec.scalars import exp, log
+
+
+@dataclass(frozen=True)
+class _Softmax(Operator):
+    dim: int = -1
+
+    def output_shape(self, *input_shapes: Shape) -> Shape:
+        """Return the shape of the input; ShapeError where it has no axis `dim`."""
+        (shape,) = input_shapes
+        axes = max(1, len(shape))
+        if not -axes <= self.dim < axes:
+            raise ShapeError(f"dim={self.dim} is not an axis of {tuple(shape)}", dim=self.dim)
+        return tuple(shape)
+
+    def reference(self, *arrays: Array) -> Array:
+        """Return the function of each row along `dim`."""
+        (input,) = arrays
+        y: list[Any] = [None] * math.prod(nested.shape_of(input))
+        for row, offsets in self._rows(input):
+            for offset, value in zip(offsets, self.function(row), strict=True):
+                y[offset] = value
+        return nested.unravel(y, self.output_shape(nested.shape_of(input)))
+
+    @staticmethod
+    def function(row: list[Any]) -> list[Any]:
+        """Return the values of one row."""
+        raise NotImplementedError
+
+    def _rows(self, input: Array) -> list[tuple[list[Any], range]]:
+        """Return each row along `dim` with the flat offsets of its elements."""
+        shape = self.output_shape(nested.shape_of(input)) or (1,)
+        axis, x = self.dim % len(shape), nested.ravel(input)
+        size, step = shape[axis], math.prod(shape[axis + 1 :])
+        starts = [o * size * step + i for o in range(math.prod(shape[:axis])) for i in range(step)]
+        rows = [range(start, start + size * step, step) for start in starts if size]
+        return [([x[offset] for offset in offsets], offsets) for offsets in rows]
+
+    def _sizes(self, input: Array) -> int:
+        shape = nested.shape_of(input) or (1,)
+        return shape[self.dim]
+
+
+@dataclass(frozen=True)
+class Softmax(_Softmax):
+    """Exponentials divided by their sum, as `torch.nn.Softmax`.
+
+    y_i = exp(x_i - m) / sum_j exp(x_j - m), m the maximum of the row along `dim`.
+    Source: Zhang, Lipton, Li, Smola, "Dive into Deep Learning", 4.1 and 4.5.
+
+    >>> [round(value, 4) for value in Softmax().reference([1, 2, 3])]
+    [0.09, 0.2447, 0.6652]
+    """
+
+    @staticmethod
+    def function(row: list[Any]) -> list[Any]:
+        """Return exp(x_i - m) / sum_j exp(x_j - m)."""
+        m = _largest(row)
+        e = [exp(x - m) for x in row]
+        total = e[0]
+        for value in e[1:]:
+            total = total + value
+        return [value / total for value in e]
+
+    def rounding_terms(self, *arrays: Array) -> RoundingTerms:
+        """Return y and its roundings, d = m - x_i behind the largest of n.
+
+        exp(x_i - m) carries d from the rounding of its argument and one error of exp; the sum carries n - 1
+        roundings, one error of exp and at most n / e from arguments, because d exp(-d) <= 1 / e; one division,
+        one multiplication where it is done by the reciprocal, and one for O(u^2).
+        """
+        (input,) = arrays
+        values = nested.ravel(self.reference(input))
+        roundings = _distances(self, input)
+        return RoundingTerms(values, [2 * self._sizes(input) + 3 + d for d in roundings], elementary=2)
+
+
+@dataclass(frozen=True)
+class LogSoftmax(_Softmax):
+    """The logarithm of the softmax, as `torch.nn.LogSoftmax`.
+
+    y_i = x_i - m - log sum_j exp(x_j - m), m the maximum of the row along `dim`.
+
+    >>> LogSoftmax().reference([7])
+    [0.0]
+    """
+
+    @staticmethod
+    def function(row: list[Any]) -> list[Any]:
+        """Return x_i - m - log sum_j exp(x_j - m)."""
+        m = _largest(row)
+        total = exp(row[0] - m)
+        for x in row[1:]:
+            total = total + exp(x - m)
+        return [x - m - log(total) for x in row]
+
+    def rounding_terms(self, *arrays: Array) -> RoundingTerms:
+        """Return |y| + 1 and its roundings for n elements.
+
+        With |y| = (m - x_i) + log sum: the subtractions cost |m - x_i| + |y|, the sum's relative error of at most
+        n + n / e and one error of exp pass the logarithm unmagnified, as sum >= 1; the logarithm adds its own.
+        """
+        values = [abs(value) + 1 for value in nested.ravel(self.reference(*arrays))]
+        return RoundingTerms(values, [2 * self._sizes(arrays[0]) + 4] * len(values), elementary=2)
+
+
+def _largest(row: list[Any]) -> Any:
+    m = row[0]
+    for x in row[1:]:
+        if x > m:
+            m = x
+    return m
+
+
+def _distances(op: _Softmax, input: Array) -> list[Any]:
+    """Return m - x_i for each element, in row-major order."""
+    distances: list[Any] = [0] * math.prod(nested.shape_of(input))
+    for row, offsets in op._rows(input):
+        m = _largest(row)
+        for offset, x in zip(offsets, row, strict=True):
+            distances[offset] = m - x
+    return distances
+
+
+def domain(pick: Pick) -> tuple[Mapping[str, Any], tuple[Shape, ...]]:
+    """Draw up to four axes, and each of them as the axis of the softmax."""
+    lengths = (1, 2, 3, 5, 10, 16, 17, 33)
+    shape = tuple(pick.choice(lengths[: 8 if n == 0 else 4]) for n in range(pick.integer(1, 4)))
+    shape = shape[::-1] if pick.choice((True, False)) else shape
+    return {"dim": pick.integer(0, len(shape) - 1) - pick.choice((0, len(shape)))}, (shape,)
+
+
+SPECS = tuple(
+    Spec(name, operator, ("input",), ("dim",), domain, judged="function", layer=operator.__name__)
+    for name, operator in (("softmax", Softmax), ("log_softmax", LogSoftmax))
+)

@@ -1,0 +1,139 @@
+"""Number formats, correct rounding, and error models: what an implementation is allowed to get wrong.
+
+An exact value is kept as `numerator / denominator * 2**exponent` in integers, so no step of a verdict rounds.
+"""
+
+import math
+from dataclasses import dataclass, replace
+
+from cnnspec.errors import UsageError
+
+
+@dataclass(frozen=True)
+class Format:
+    """A binary floating-point format: `precision` significand bits, the hidden one included.
+
+    smallest: the exponent of the smallest subnormal;   largest: all finite values are below 2**largest.
+    """
+
+    name: str
+    precision: int
+    smallest: int
+    largest: int
+
+
+FORMATS = {
+    "float64": Format("float64", 53, -1074, 1024),
+    "float32": Format("float32", 24, -149, 128),
+    "tf32": Format("tf32", 11, -136, 128),
+    "bfloat16": Format("bfloat16", 8, -133, 128),
+    "float16": Format("float16", 11, -24, 16),
+}
+"""IEEE 754 binary64, binary32 and binary16; bfloat16; NVIDIA's TensorFloat-32."""
+
+
+def nearest(numerator: int, denominator: int, exponent: int, target: Format) -> float:
+    """Return numerator / denominator * 2**exponent correctly rounded: to nearest, ties to even, overflow to inf.
+
+    The result is exact in a Python float, which holds every value of every format.
+
+    >>> nearest(1, 3, 0, FORMATS["bfloat16"]).hex()
+    '0x1.5600000000000p-2'
+    >>> nearest(65520, 1, 0, FORMATS["float16"]), nearest(65519, 1, 0, FORMATS["float16"])
+    (inf, 65504.0)
+    """
+    if numerator == 0:
+        return 0.0
+    sign, magnitude = (-1, -numerator) if numerator < 0 else (1, numerator)
+    unit = max(_log2(magnitude, denominator) + exponent - target.precision + 1, target.smallest)
+    shift = exponent - unit
+    above, below = (magnitude << shift, denominator) if shift >= 0 else (magnitude, denominator << -shift)
+    quotient, rest = divmod(above, below)
+    if 2 * rest > below or (2 * rest == below and quotient & 1):
+        quotient += 1
+    if quotient.bit_length() + unit > target.largest:
+        return sign * math.inf
+    return math.ldexp(sign * quotient, unit)
+
+
+def half_ulp_exponent(magnitude: int, denominator: int, exponent: int, target: Format) -> int:
+    """Return e such that rounding a value of this magnitude to `target` errs by at most 2**e."""
+    if magnitude == 0:
+        return target.smallest - 1
+    return max(_log2(magnitude, denominator) + exponent - target.precision, target.smallest - 1)
+
+
+def _log2(numerator: int, denominator: int) -> int:
+    """Return floor(log2(numerator / denominator)) of positive integers."""
+    guess = numerator.bit_length() - denominator.bit_length()
+    below = numerator << -guess < denominator if guess < 0 else numerator < denominator << guess
+    return guess - 1 if below else guess
+
+
+@dataclass(frozen=True)
+class ErrorModel:
+    """How an implementation may compute: what its rounding errors are bounded by.
+
+    accumulate:      format of the partial sums; every one rounds to it
+    inputs:          format that the operands are rounded to first, "" for none
+    elementary_ulps: largest error of the library's exp, log and tanh in units in the last place of `accumulate`
+    products:        "any order" of a direct sum (n u S); no other algorithm has a proven model here
+
+    E = (roundings + 2 * elementary * elementary_ulps) * u * S, and with rounded inputs + (2 v + v^2) * S, where u
+    and v are the unit roundoffs of `accumulate` and `inputs`; the output's own rounding comes on top. Where a
+    product can fall below the normal range of `accumulate`, each rounding adds half its smallest subnormal.
+    Sources: Jeannerod & Rump 2013 (n u S); Higham, "Accuracy and Stability of Numerical Algorithms", 2002, 3.1.
+    """
+
+    name: str
+    accumulate: str
+    inputs: str = ""
+    elementary_ulps: int = 1
+
+    @property
+    def format(self) -> Format:
+        """The format of the partial sums."""
+        return FORMATS[self.accumulate]
+
+
+def direct(dtype: str) -> ErrorModel:
+    """Return the strictest direct model of `dtype`: 16-bit formats accumulate in float32.
+
+    >>> direct("bfloat16").accumulate
+    'float32'
+    """
+    accumulate = "float32" if dtype in ("float16", "bfloat16") else dtype
+    return ErrorModel(f"direct {accumulate}", accumulate)
+
+
+MODELS = {
+    model.name: model
+    for model in (
+        ErrorModel("direct float64", "float64"),
+        ErrorModel("direct float32", "float32"),
+        ErrorModel("tf32 inputs", "float32", inputs="tf32"),
+        ErrorModel("bfloat16 inputs", "float32", inputs="bfloat16"),
+        ErrorModel("float16 inputs", "float32", inputs="float16"),
+        ErrorModel("float16 accumulation", "float16"),
+        ErrorModel("bfloat16 accumulation", "bfloat16"),
+    )
+}
+"""The models by name, from the strictest to the widest."""
+
+
+def model(name: str) -> ErrorModel:
+    """Return the error model `name`; short forms such as "fp32" and "tf32" are understood.
+
+    >>> model("tf32").name
+    'tf32 inputs'
+    """
+    short = {"fp64": "direct float64", "fp32": "direct float32", "tf32": "tf32 inputs", "float32": "direct float32"}
+    full = short.get(name, name)
+    if full not in MODELS:
+        raise UsageError(f"unknown error model {name!r}; known are {', '.join((*MODELS, *short))}")
+    return MODELS[full]
+
+
+def with_elementary(base: ErrorModel, ulps: int) -> ErrorModel:
+    """Return `base` with another error of the elementary functions."""
+    return replace(base, elementary_ulps=ulps)

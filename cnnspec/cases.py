@@ -1,0 +1,126 @@
+"""A case is one line of text that replays: an operator, its arguments, shapes, dtype, layouts and data.
+
+    conv2d(in_channels=3, out_channels=4, kernel_size=(3, 2), input=(2, 3, 5, 7), dtype='float32',
+           regime='integers', seed=17)
+
+It reads as a Python call and is parsed, never evaluated. Data come from (regime, seed), or stand in `data`.
+"""
+
+import ast
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from cnnspec import ops
+from cnnspec.errors import ArgumentError, UsageError
+from cnnspec.nested import Shape
+from cnnspec.op import Operator, Spec
+
+REGIMES = ("integers", "sparse", "dense", "special", "impulse")
+_OWN = ("dtype", "regime", "seed", "layout", "data")
+
+
+@dataclass(frozen=True)
+class Case:
+    """One call of one operator on one set of data.
+
+    >>> case = Case.parse("linear(in_features=3, out_features=2, input=(4, 3), dtype='float32', seed=7)")
+    >>> case.operation.output_shape(*case.inputs)
+    (4, 2)
+    >>> print(case)
+    linear(in_features=3, out_features=2, input=(4, 3), dtype='float32', regime='integers', seed=7)
+    """
+
+    operator: str
+    arguments: Mapping[str, Any]
+    inputs: tuple[Shape, ...]
+    dtype: str = "float32"
+    regime: str = "integers"
+    seed: int = 0
+    layout: Mapping[str, str] = field(default_factory=dict)
+    data: Mapping[str, list[Any]] | None = None
+
+    @property
+    def spec(self) -> Spec:
+        """The Spec of the operator."""
+        return ops.spec(self.operator)
+
+    @property
+    def operation(self) -> Operator:
+        """The operator with its arguments."""
+        return self.spec.operator(**self.arguments)
+
+    def operand_shapes(self) -> dict[str, Shape]:
+        """Return the shape of every input and parameter, in the order of the call."""
+        names = self.spec.operands[: self.spec.input_count]
+        return {**dict(zip(names, self.inputs, strict=True)), **self.operation.parameter_shapes()}
+
+    def __str__(self) -> str:
+        inputs = dict(zip(self.spec.operands, self.inputs, strict=False))
+        parts: dict[str, Any] = {**self.arguments, **inputs, "dtype": self.dtype}
+        parts |= {"regime": self.regime} | ({"seed": self.seed} if self.data is None else {})
+        parts |= {"layout": dict(self.layout)} if self.layout else {}
+        parts |= {"data": {name: _spell(values) for name, values in self.data.items()}} if self.data else {}
+        return f"{self.operator}({', '.join(f'{name}={value!r}' for name, value in parts.items())})"
+
+    @classmethod
+    def parse(cls, line: str) -> "Case":
+        """Return the case that `line` spells; UsageError where it is none.
+
+        >>> Case.parse("conv2d(")
+        Traceback (most recent call last):
+            ...
+        cnnspec.errors.UsageError: not a case line: 'conv2d(' ('(' was never closed)
+        """
+        name, values = call_of(line, "case line")
+        spec = ops.spec(name)
+        inputs = spec.operands[: spec.input_count]
+        missing = [operand for operand in inputs if operand not in values]
+        if missing:
+            raise UsageError(f"not a case line: {missing[0]}=(its shape) is missing in {line!r}")
+        if values.get("regime", REGIMES[0]) not in REGIMES:
+            raise UsageError(f"regime={values['regime']!r} is not one of {', '.join(REGIMES)}")
+        own = {key: values[key] for key in _OWN if key in values}
+        if "data" in own:
+            own["data"] = {key: [_read(value) for value in row] for key, row in own["data"].items()}
+            own.setdefault("regime", "dense")  # algebraic laws are for data made for them
+        arguments = {key: value for key, value in values.items() if key not in (*_OWN, *inputs)}
+        case = cls(name, arguments, tuple(tuple(values[key]) for key in inputs), **own)
+        try:
+            shapes = case.operand_shapes()
+        except (ArgumentError, TypeError) as error:
+            raise UsageError(f"not a case line: {error} in {line!r}") from None
+        for key, row in (case.data or {}).items():
+            if key not in shapes or len(row) != math.prod(shapes[key]):
+                raise UsageError(f"not a case line: data for {key!r} does not fill {shapes.get(key)}")
+        return case
+
+    def with_data(self, data: Mapping[str, list[Any]]) -> "Case":
+        """Return this case with explicit data, row by row."""
+        return replace(self, data=data)
+
+
+def call_of(text: str, what: str = "call") -> tuple[str, dict[str, Any]]:
+    """Return the name and the literal keyword arguments of a Python call; UsageError where `text` is none.
+
+    >>> call_of("Conv2d(in_channels=3, kernel_size=(3, 2))")
+    ('Conv2d', {'in_channels': 3, 'kernel_size': (3, 2)})
+    """
+    try:
+        tree = ast.parse(text.strip(), mode="eval").body
+        if not isinstance(tree, ast.Call) or not isinstance(tree.func, ast.Name) or tree.args:
+            raise ValueError("it must read as name(argument=value, ...)")
+        return tree.func.id, {str(word.arg): ast.literal_eval(word.value) for word in tree.keywords}
+    except (SyntaxError, ValueError) as error:
+        reason = error.msg if isinstance(error, SyntaxError) else str(error)
+        raise UsageError(f"not a {what}: {text!r} ({reason})") from None
+
+
+def _spell(values: list[Any]) -> list[Any]:
+    """Return values as literals: NaN and infinities, which have none, as strings."""
+    return [repr(v) if isinstance(v, float) and not math.isfinite(v) else v for v in values]
+
+
+def _read(value: Any) -> Any:
+    return float(value) if isinstance(value, str) else value

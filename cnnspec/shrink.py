@@ -1,0 +1,119 @@
+"""The smallest case that still fails: first the geometry, by Hypothesis; then the data, element by element."""
+
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+from hypothesis import HealthCheck, Phase, given, seed, settings
+from hypothesis.errors import Flaky, FlakyFailure, HypothesisException, Unsatisfiable
+from hypothesis.strategies import SearchStrategy
+
+from cnnspec import data
+from cnnspec.cases import Case
+
+Fails = Callable[[Case], bool]
+
+QUIET = {
+    "database": None,
+    "deadline": None,
+    "suppress_health_check": list(HealthCheck),
+    "print_blob": False,
+}
+
+
+def generate(strategy: SearchStrategy[Case], seed_value: int, examples: int) -> list[Case]:
+    """Return an ordered list of up to `examples` different cases: the same for the same seed."""
+    drawn: dict[str, Case] = {}
+
+    @seed(seed_value)
+    @settings(max_examples=examples, phases=[Phase.generate], **QUIET)
+    @given(strategy)
+    def collect(case: Case) -> None:
+        drawn.setdefault(str(case), case)
+
+    try:
+        collect()
+    except Unsatisfiable:
+        pass
+    return list(drawn.values())
+
+
+class _Fails(AssertionError):
+    pass
+
+
+def shrink(
+    case: Case, strategy: SearchStrategy[Case], seed_value: int, examples: int, fails: Fails, seconds: float = 4.0
+) -> Case:
+    """Return the smallest case found that fails as `case` does, within about `seconds`.
+
+    Hypothesis repeats the generation by its seed until it meets `case`, and shrinks from there.
+    """
+    limit = time.monotonic() + seconds
+    known: dict[str, bool] = {str(case): True}
+    best, reached = case, False
+
+    @seed(seed_value)
+    @settings(max_examples=examples, phases=[Phase.generate, Phase.shrink], report_multiple_bugs=False, **QUIET)
+    @given(strategy)
+    def probe(candidate: Case) -> None:
+        nonlocal best, reached
+        line = str(candidate)
+        reached = reached or line == str(case)
+        if not reached:
+            return
+        if line not in known and time.monotonic() < limit:
+            known[line] = fails(candidate)
+        if known.get(line):
+            best = candidate
+            raise _Fails
+
+    try:
+        probe()
+    except (_Fails, Flaky, FlakyFailure, HypothesisException):
+        pass
+    return simplify(best, fails, limit + seconds / 2)
+
+
+def simplify(case: Case, fails: Fails, limit: float) -> Case:
+    """Return `case` with explicit data, as many of them 0 or small integers as it can have and still fail."""
+    values = {name: array.ravel().tolist() for name, array in data.operands(case).items()}
+    explicit = case.with_data(values)
+    if case.layout:
+        plain = replace(explicit, layout={})
+        explicit = plain if fails(plain) else explicit
+    if not fails(explicit):
+        return case
+    for change in (_zeroed, _small):
+        for name in values:
+            explicit = _reduced(explicit, name, change, fails, limit)
+    return explicit
+
+
+def _reduced(case: Case, name: str, change: Callable[[Any], Any], fails: Fails, limit: float) -> Case:
+    """Apply `change` to ever smaller blocks of one operand, keeping what still fails."""
+    size = len((case.data or {})[name])
+    block = size
+    while block >= 1 and time.monotonic() < limit:
+        for start in range(0, size, block):
+            row = (case.data or {})[name]
+            new = [*row[:start], *map(change, row[start : start + block]), *row[start + block :]]
+            if repr(new) == repr(row) or time.monotonic() > limit:
+                continue
+            candidate = case.with_data({**(case.data or {}), name: new})
+            if fails(candidate):
+                case = candidate
+        block //= 2
+    return case
+
+
+def _zeroed(value: Any) -> Any:
+    return type(value)(0)
+
+
+def _small(value: Any) -> Any:
+    """Return 1 or -1 for any other finite number."""
+    if value != value or value in (0, 1, -1, float("inf"), float("-inf")):
+        return value
+    return type(value)(1 if value > 0 else -1)

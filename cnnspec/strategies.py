@@ -1,0 +1,80 @@
+"""Hypothesis strategies: cases of an operator over its whole domain, geometry first.
+
+A strategy draws the geometry, then layouts, then the regime and the seed of the data, so a failing case shrinks
+to the smallest geometry first. `cases("conv2d")` is what `cnnspec check` runs.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+from hypothesis import strategies as st
+
+from cnnspec import ops
+from cnnspec.backends.layouts import LAYOUTS
+from cnnspec.cases import REGIMES, Case
+from cnnspec.errors import ShapeError
+
+T = TypeVar("T")
+
+
+class _Drawn:
+    """A `cnnspec.op.Pick` that asks Hypothesis."""
+
+    def __init__(self, draw: Callable[[st.SearchStrategy[Any]], Any]) -> None:
+        self._draw = draw
+
+    def integer(self, low: int, high: int) -> int:
+        return int(self._draw(st.integers(low, high)))
+
+    def choice(self, options: Sequence[T]) -> T:
+        chosen: T = self._draw(st.sampled_from(options))
+        return chosen
+
+
+@st.composite
+def geometries(draw: st.DrawFn, operator: str) -> tuple[dict[str, Any], tuple[tuple[int, ...], ...]]:
+    """Return a strategy for (arguments, input shapes) of `operator`, all of them legal.
+
+    >>> arguments, inputs = geometries("linear").example()  # doctest: +SKIP
+    """
+    arguments, inputs = ops.spec(operator).domain(_Drawn(draw))
+    return dict(arguments), inputs
+
+
+@st.composite
+def cases(
+    draw: st.DrawFn,
+    operator: str,
+    dtype: str = "float32",
+    *,
+    regimes: Sequence[str] = REGIMES,
+    layouts: Sequence[str] = LAYOUTS,
+    layers: bool = True,
+    where: Callable[[Case], bool] = lambda case: True,
+) -> Case:
+    """Return a strategy for cases of `operator` in `dtype`.
+
+    regimes: the kinds of data drawn from;   layouts: those drawn for each operand by itself
+    layers:  draw what only a layer takes too (padding_mode);   where: keep only the cases that it accepts
+    """
+    spec = ops.spec(operator)
+    arguments, inputs = draw(geometries(operator))
+    if not layers:
+        arguments.pop("padding_mode", None)
+    drawn: dict[str, str] = {}
+    if draw(st.sampled_from((False, True))):
+        names = [name for name in spec.operands if name != "bias" or arguments.get("bias", True)]
+        drawn = {name: draw(st.sampled_from(layouts)) for name in names}
+        drawn = {name: layout for name, layout in drawn.items() if layout != "contiguous"}
+    regime = draw(st.sampled_from(regimes)) if dtype[0] != "i" else draw(st.sampled_from(("integers", "special")))
+    case = Case(operator, arguments, inputs, dtype, regime, draw(st.integers(0, 2**32 - 1)), drawn)
+    return case if where(case) else draw(st.nothing())
+
+
+def is_legal(case: Case) -> bool:
+    """Say whether the operator accepts the case's shapes."""
+    try:
+        case.operation.output_shape(*case.inputs)
+    except ShapeError:
+        return False
+    return True

@@ -43,8 +43,9 @@ def tests(session: nox.Session) -> None:
 
 @nox.session(venv_backend="none", requires=["environment"])
 def specs(session: nox.Session) -> None:
-    """Hold cnnspec to the casebook, which says what the world says. Arguments go to pytest."""
-    run_shared(session, "-m", "pytest", *(session.posargs or ("specs",)))
+    """Hold cnnspec and torch to the casebook, which says what the world says. Arguments go to pytest."""
+    backends = ("--cnnspec-backend", "torch", "--cnnspec-backend", "torch-nn")
+    run_shared(session, "-m", "pytest", *(session.posargs or ("specs", *backends)))
 
 
 @nox.session(venv_backend="none", requires=["environment"])

@@ -127,7 +127,12 @@ def model(name: str) -> ErrorModel:
     >>> model("tf32").name
     'tf32 inputs'
     """
-    short = {"fp64": "direct float64", "fp32": "direct float32", "tf32": "tf32 inputs", "float32": "direct float32"}
+    short = {
+        "fp64": "direct float64",
+        "fp32": "direct float32",
+        "tf32": "tf32 inputs",
+        "float32": "direct float32",
+    }
     full = short.get(name, name)
     if full not in MODELS:
         raise UsageError(f"unknown error model {name!r}; known are {', '.join((*MODELS, *short))}")

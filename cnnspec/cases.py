@@ -54,6 +54,8 @@ class Case:
     def operand_shapes(self) -> dict[str, Shape]:
         """Return the shape of every input and parameter, in the order of the call."""
         names = self.spec.operands[: self.spec.input_count]
+        if self.spec.gathers:
+            names = tuple(f"input{n if n > 1 else ''}" for n in range(1, len(self.inputs) + 1))
         return {**dict(zip(names, self.inputs, strict=True)), **self.operation.parameter_shapes()}
 
     def __str__(self) -> str:

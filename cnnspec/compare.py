@@ -69,7 +69,10 @@ def verdict(exact: Exact, actual: Sequence[Any], dtype: str, error_model: ErrorM
         if not element.holds:
             result.wrong.append(i)
         result.ulps = max(result.ulps, element.ulps)
-        if result.worst is None or (not element.holds, element.ratio) > (bool(result.wrong[:-1]), result.ratio):
+        if result.worst is None or (not element.holds, element.ratio) > (
+            bool(result.wrong[:-1]),
+            result.ratio,
+        ):
             result.worst, result.actual = i, value
             result.ratio, result.expected = element.ratio, element.expected
             result.error, result.bound = element.error, element.bound
@@ -78,13 +81,14 @@ def verdict(exact: Exact, actual: Sequence[Any], dtype: str, error_model: ErrorM
 
 
 def accepted(exact: Exact, i: int, dtype: str, error_model: ErrorModel | None) -> tuple[Any, Any, Any] | None:
-    """Return the least number of format `dtype` that `verdict` takes for element i, the expected, the greatest.
+    """Return the least number of `dtype` that `verdict` takes for element i, the expected one, the largest.
 
     None where it takes any; (inf, expected, -inf) where it takes none; NaN three times where it must be NaN.
     -0.0 counts as less than 0.0. Found by bisection over the numbers of the format, so no rule stands twice.
     """
     if dtype not in FORMATS:
-        return (_whole(exact, i, dtype),) * 3
+        whole = _whole(exact, i, dtype)
+        return (int(whole) if whole == int(whole) else float(whole),) * 3
     form = FORMATS[dtype]
 
     def element(position: int) -> Element | None:
@@ -107,7 +111,7 @@ def accepted(exact: Exact, i: int, dtype: str, error_model: ErrorModel | None) -
 
 
 def _furthest(holds: Callable[[int], bool], position: int, end: int) -> int:
-    """Return the last position up to `end` that holds; from `position` on, none holds after one that does not."""
+    """Return the last position up to `end` that holds; after one that does not, none does."""
     step = 1
     while step:
         if position + step <= end and holds(position + step):
@@ -200,7 +204,9 @@ def _judged(exact: Exact, i: int, actual: Any, dtype: str, error_model: ErrorMod
     return _bounded(exact, i, exact.divisors[i] if exact.divisors else 1, actual, dtype, error_model)
 
 
-def _bounded(exact: Exact, i: int, divisor: int, actual: float, dtype: str, model: ErrorModel) -> Element | None:
+def _bounded(
+    exact: Exact, i: int, divisor: int, actual: float, dtype: str, model: ErrorModel
+) -> Element | None:
     """Judge a rounded element in integers: units of 2**unit / (divisor * 2**precision)."""
     accumulate, output = model.format, FORMATS[dtype]
     y, size, exponent = exact.values[i], exact.magnitude[i], exact.exponent
@@ -211,7 +217,9 @@ def _bounded(exact: Exact, i: int, divisor: int, actual: float, dtype: str, mode
     if error_terms == (0, 0):
         holds = actual == expected
         error = 0.0 if holds else _distance(expected, actual)
-        return Element(holds, 0.0 if holds else math.inf, expected, error, 0.0, _ulps(error, expected, output))
+        return Element(
+            holds, 0.0 if holds else math.inf, expected, error, 0.0, _ulps(error, expected, output)
+        )
     if actual != actual:
         return Element(False, math.inf, expected, math.inf, 0.0)
     relative, absolute = error_terms  # relative in 2**(exponent - precision), absolute in 2**(smallest - 1)
@@ -220,7 +228,9 @@ def _bounded(exact: Exact, i: int, divisor: int, actual: float, dtype: str, mode
         n, d = actual.as_integer_ratio()
         unit = min(unit, 1 - d.bit_length())
     lift = exponent - unit
-    e = (relative << lift) + ((absolute * divisor) << (accumulate.smallest - 1 - unit + accumulate.precision) if absolute else 0)
+    e = (relative << lift) + (
+        (absolute * divisor) << (accumulate.smallest - 1 - unit + accumulate.precision) if absolute else 0
+    )
     e += (exact.radius << lift) << accumulate.precision
     y_lifted = abs(y) << (lift + accumulate.precision)
     scale = divisor << accumulate.precision
@@ -252,7 +262,9 @@ def _error_terms(exact: Exact, i: int, divisor: int, model: ErrorModel) -> tuple
             count = 1  # an exact sum, and one division
         underflow = 0 if exact.lattice >= form.smallest and divisor == 1 else count
     else:
-        underflow = 2 << (form.precision - 1)  # exp may leave the normal range: an absolute error of its smallest
+        underflow = 2 << (
+            form.precision - 1
+        )  # exp may leave the normal range: an absolute error of its smallest
     relative = (count + 2 * exact.elementary * model.elementary_ulps) * size
     if model.inputs and count:
         v = FORMATS[model.inputs].precision
@@ -263,7 +275,9 @@ def _error_terms(exact: Exact, i: int, divisor: int, model: ErrorModel) -> tuple
 def _ulps(error: float, expected: float, output: Any) -> float:
     if error == 0 or not math.isfinite(error) or not math.isfinite(expected):
         return error
-    exponent = max(math.frexp(expected)[1] - output.precision, output.smallest) if expected else output.smallest
+    exponent = (
+        max(math.frexp(expected)[1] - output.precision, output.smallest) if expected else output.smallest
+    )
     return math.ldexp(error, -exponent) if math.frexp(error)[1] - exponent < 1000 else math.inf
 
 

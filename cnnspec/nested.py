@@ -61,7 +61,9 @@ def ravel(array: Array) -> list[Any]:
     values: list[Any] = [array.tolist() if hasattr(array, "tolist") else array]
     for size in shape:
         if any(not isinstance(row, list | tuple) or len(row) != size for row in values):
-            raise ShapeError(f"rows differ in length: a row of shape {shape} has not {size} elements", shape=shape)
+            raise ShapeError(
+                f"rows differ in length: not all have the {size} elements that {shape} asks for", shape=shape
+            )
         values = [value for row in values for value in row]
     return values
 
@@ -148,6 +150,8 @@ def concatenate(arrays: Sequence[Array], axis: int) -> Array:
     shapes = [shape_of(array) for array in arrays]
     outer = math.prod(shapes[0][:axis])
     rows = [(ravel(array), math.prod(shape[axis:])) for array, shape in zip(arrays, shapes, strict=True)]
-    values = [value for o in range(outer) for flat, width in rows for value in flat[o * width : (o + 1) * width]]
+    values = [
+        value for o in range(outer) for flat, width in rows for value in flat[o * width : (o + 1) * width]
+    ]
     joined = sum(shape[axis] for shape in shapes)
     return unravel(values, (*shapes[0][:axis], joined, *shapes[0][axis + 1 :]))

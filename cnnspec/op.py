@@ -2,14 +2,15 @@
 
 import dataclasses
 import math
+import operator
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol, TypeVar
+from typing import Any, ClassVar, Literal, Protocol, TypeVar
 
 from cnnspec import nested
 from cnnspec.errors import ArgumentError, ShapeError
 from cnnspec.nested import Array, Shape, elementwise
-from cnnspec.window import ReceptiveField
+from cnnspec.window import ReceptiveField, Window
 
 T = TypeVar("T")
 
@@ -60,7 +61,7 @@ class Operator:
         return sum(math.prod(shape) for shape in self.parameter_shapes().values())
 
     def flops(self, *input_shapes: Shape) -> int:
-        """Return 2 * macs, the multiplications and additions of the nominal products; bias_adds stand apart."""
+        """Return 2 * macs: multiplications and additions of the nominal products; bias_adds stand apart."""
         return 2 * self.macs(*input_shapes)
 
     def parameter_bytes(self, dtype: str = "float32") -> int:
@@ -74,12 +75,95 @@ class Operator:
     def rounding_terms(self, *arrays: Array) -> "RoundingTerms":
         """Return what bounds the rounding errors of a direct evaluation; see `RoundingTerms`.
 
-        Here the operator is a sum of products: S = sum |x| |w| (+ |b|), and the terms that are not zero count.
+        Here the operator is a sum of products: S = sum |x| |w| (+ |b|), and terms that are not zero count.
         """
         given = [array for array in arrays if array is not None]
         magnitude = self.reference(*(elementwise(abs, array) for array in given))
         count = self.reference(*(elementwise(lambda value: int(value != 0), array) for array in given))
         return RoundingTerms(nested.ravel(magnitude), nested.ravel(count))
+
+    def normalise(self, names: Sequence[str], form: Callable[[str, Any], Any]) -> None:
+        """Set each argument to form(name, value): dataclasses that are frozen allow it no other way."""
+        for name in names:
+            object.__setattr__(self, name, form(name, getattr(self, name)))
+
+    def check_parameters(self, given: Sequence[Array]) -> list[Array]:
+        """Return the parameters that are given; ShapeError unless they are those of `parameter_shapes`."""
+        given = [array for array in given if array is not None]
+        expected = self.parameter_shapes()
+        if len(given) != len(expected):
+            raise ShapeError(f"{len(given)} parameters given, expected {' and '.join(expected) or 'none'}")
+        for (name, shape), array in zip(expected.items(), given, strict=True):
+            if math.prod(shape) and nested.shape_of(array) != shape:
+                raise ShapeError(f"{name} of shape {nested.shape_of(array)} must be {shape}", **{name: shape})
+        return given
+
+
+class Windowed(Operator):
+    """What operators share that slide a window over `spatial` axes: receptive field, inverse shapes."""
+
+    spatial: ClassVar[int]
+
+    @property
+    def windows(self) -> tuple[Window, ...]:
+        """The sliding window of each spatial axis."""
+        raise NotImplementedError
+
+    def split(self, input_shape: Shape) -> tuple[Shape, int, Shape]:
+        """Split an input shape into batch axes, channels and spatial sizes; unbatched, it has no batch axis.
+
+        Raises ShapeError for a wrong number of axes.
+
+        >>> from cnnspec.ops.pool import MaxPool2d
+        >>> MaxPool2d(2).split((8, 3, 5, 7)), MaxPool2d(2).split((3, 5, 7))
+        (((8,), 3, (5, 7)), ((), 3, (5, 7)))
+        """
+        shape, axes = tuple(input_shape), self.spatial
+        if len(shape) not in (axes + 1, axes + 2):
+            raise ShapeError(
+                f"input of shape {shape} must have {axes + 2} axes (batch, channels, {axes} spatial) "
+                f"or {axes + 1} without the batch",
+                shape=shape,
+            )
+        return shape[: -axes - 1], shape[-axes - 1], shape[-axes:]
+
+    def receptive_field(self) -> tuple[ReceptiveField, ...]:
+        """Return what one output position sees, per spatial axis; what lies outside the input is padding."""
+        return tuple(window.receptive_field for window in self.windows)
+
+    def input_sizes(self, *output_sizes: int) -> tuple[range, ...]:
+        """Return, per spatial axis, the input sizes that give the output size; empty where none does.
+
+        >>> from cnnspec.ops.conv import Conv2d
+        >>> Conv2d(1, 1, 3, stride=2, padding=1).input_sizes(4, 5)
+        (range(7, 9), range(9, 11))
+        """
+        sizes = [w.input_sizes(size) for w, size in zip(self.windows, output_sizes, strict=True)]
+        least = self.least_sizes()
+        return tuple(range(max(r.start, low), max(r.stop, low)) for r, low in zip(sizes, least, strict=True))
+
+    def least_sizes(self) -> tuple[int, ...]:
+        """Return, per spatial axis, the smallest input size allowed for another reason than the window."""
+        return (1,) * self.spatial
+
+    def integers(self, name: str, value: Any) -> tuple[int, ...]:
+        """Return integers as a tuple, one integer repeated for each spatial axis; else ArgumentError."""
+        if isinstance(value, list | tuple):
+            return tuple(integer(name, element) for element in value)
+        return (integer(name, value),) * self.spatial
+
+    def axes(self, name: str, *, broadcast: bool = True) -> tuple[int, ...]:
+        """Return the argument `name` as one integer per spatial axis.
+
+        Where torch does so, a sequence of one integer stands for all axes (`broadcast`). ShapeError for any
+        other wrong number: torch.nn's constructors let it pass, and the call refuses.
+        """
+        values: tuple[int, ...] = getattr(self, name)
+        if len(values) == 1 and broadcast:
+            return values * self.spatial
+        if len(values) != self.spatial:
+            raise ShapeError(f"{name}={values} must be {self.spatial} integers", **{name: values})
+        return values
 
 
 @dataclass(frozen=True)
@@ -87,9 +171,10 @@ class RoundingTerms:
     """Per output element: |computed - exact| <= (roundings + 2 * elementary * ulps) * u * magnitude.
 
     u is the unit roundoff of the accumulation, `ulps` the error of the library's exp, log or tanh in units in
-    the last place, `elementary` how many such errors the result contains. For sums of products the magnitude is
-    S = sum |x| |w| and the roundings are the terms that are not zero. Where the sum is divided at the end, it is
-    that of the sum before, `divisors` are what it is divided by, and the division is one of the roundings.
+    the last place, `elementary` how many such errors the result contains. For sums of products the magnitude
+    is S = sum |x| |w| and the roundings are the terms that are not zero. Where the sum is divided at the end,
+    it is that of the sum before, `divisors` are what it is divided by, and the division is one of the
+    roundings.
     Source: Jeannerod & Rump, "Improved error bounds for inner products in floating-point arithmetic",
     SIAM J. Matrix Anal. Appl. 34(2), 2013: n u S holds in any order, with or without fused multiply-add.
     """
@@ -112,7 +197,7 @@ def bytes_per_element(dtype: str) -> int:
 
 
 class Pick(Protocol):
-    """A source of decisions: Hypothesis, a seeded generator, or an enumeration; smaller and earlier is simpler."""
+    """A source of decisions: Hypothesis, a seeded generator, or an enumeration; earlier is simpler."""
 
     def integer(self, low: int, high: int) -> int:
         """Return an integer of [low, high]."""
@@ -173,45 +258,28 @@ class Spec:
         return sum(name.startswith("input") for name in self.operands)
 
 
-def arguments_of(operator: Operator) -> dict[str, Any]:
+def arguments_of(operation: Operator) -> dict[str, Any]:
     """Return the arguments of an operator by name.
 
     >>> from cnnspec.ops.linear import Linear
     >>> arguments_of(Linear(2, 3))
     {'in_features': 2, 'out_features': 3, 'bias': True}
     """
-    return {field.name: getattr(operator, field.name) for field in dataclasses.fields(operator)}  # type: ignore[arg-type]
+    return {
+        field.name: getattr(operation, field.name)
+        for field in dataclasses.fields(operation)  # type: ignore[arg-type]
+    }
 
 
-def per_axis(name: str, value: Any, axes: int) -> tuple[int, ...]:
-    """Return one integer per spatial axis; ArgumentError where `value` is neither one nor `axes` integers.
+def integer(name: str, value: Any) -> int:
+    """Return `value` if it is an integer of any type; ArgumentError where it is none, or True or False.
 
-    >>> per_axis("stride", 2, 3), per_axis("stride", (1, 2), 2)
-    ((2, 2, 2), (1, 2))
+    >>> integer("groups", 2)
+    2
     """
-    values = tuple(value) if isinstance(value, list | tuple) else (value,) * axes
-    if len(values) != axes or any(not isinstance(v, int) or isinstance(v, bool) for v in values):
-        raise ArgumentError(f"{name}={value!r} must be an integer or {axes} integers", **{name: value})
-    return values
-
-
-def check_rank(shape: Shape, spatial: int, channels: int | None = None) -> tuple[Shape, int, Shape]:
-    """Split an input shape into (batch axes, channels, spatial axes); unbatched inputs have no batch axis.
-
-    Raises ShapeError for a wrong rank, for wrong channels, and for an empty axis other than the batch.
-    """
-    if len(shape) not in (spatial + 1, spatial + 2):
-        raise ShapeError(
-            f"input of shape {tuple(shape)} must have {spatial + 2} axes (batch, channels, {spatial} spatial) "
-            f"or {spatial + 1} without the batch",
-            shape=shape,
-        )
-    batch, given, sizes = tuple(shape[: -spatial - 1]), shape[-spatial - 1], tuple(shape[-spatial:])
-    if channels is not None and given != channels:
-        raise ShapeError(f"in_channels={channels} does not match the {given} channels of {tuple(shape)}", shape=shape)
-    if any(size < 1 for size in (given, *sizes)):
-        raise ShapeError(f"input of shape {tuple(shape)} has an empty axis: only the batch may be empty", shape=shape)
-    return batch, given, sizes
+    if isinstance(value, bool) or not hasattr(value, "__index__"):
+        raise ArgumentError(f"{name}={value!r} must be an integer", **{name: value})
+    return operator.index(value)
 
 
 def spell(pick: Pick, values: Sequence[int]) -> int | tuple[int, ...]:
@@ -219,3 +287,15 @@ def spell(pick: Pick, values: Sequence[int]) -> int | tuple[int, ...]:
     if len(set(values)) == 1 and pick.choice((True, False)):
         return values[0]
     return tuple(values)
+
+
+def without_defaults(operator_class: type[Operator], arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the arguments but those that say what is the default anyway.
+
+    >>> from cnnspec.ops.linear import Linear
+    >>> without_defaults(Linear, {"in_features": 2, "out_features": 3, "bias": True})
+    {'in_features': 2, 'out_features': 3}
+    """
+    missing = dataclasses.MISSING
+    defaults = {field.name: field.default for field in dataclasses.fields(operator_class)}  # type: ignore[arg-type]
+    return {k: v for k, v in arguments.items() if defaults[k] is missing or v != defaults[k]}

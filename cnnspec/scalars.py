@@ -58,6 +58,7 @@ class Extended:
     """
 
     __slots__ = ("value",)
+    value: int | float | Fraction
 
     def __init__(self, value: "int | float | Fraction | Extended") -> None:
         if isinstance(value, Extended):
@@ -80,7 +81,7 @@ class Extended:
         return Extended(a * b)
 
     def __truediv__(self, other: Any) -> "Extended":
-        return self * Extended(divide(1, other))
+        return self * Extended(divide(1, Extended(other).value))
 
     def __neg__(self) -> "Extended":
         return Extended(-self.value)
@@ -107,7 +108,7 @@ class Extended:
         return f"Extended({self.value})"
 
 
-def _sign(value: int | float | Fraction) -> float:
+def _sign(value: float | Fraction) -> float:
     """Return NaN and infinities as they are and any finite number as its sign."""
     if isinstance(value, float):
         return value
@@ -198,13 +199,16 @@ class Dual:
         return self._combine(other, factor, self.value, lambda a, b: a * b)
 
     def __truediv__(self, other: Any) -> "Dual":
-        return self * divide(1, other)
+        return self.__mul__(divide(1, other))
 
     __radd__ = __add__
     __rmul__ = __mul__
 
     def __gt__(self, other: Any) -> bool:
         return bool(self.value > (other.value if isinstance(other, Dual) else other))
+
+    def __lt__(self, other: Any) -> bool:
+        return bool(self.value < (other.value if isinstance(other, Dual) else other))
 
     def _combine(self, other: Any, left: Any, right: Any, operation: Any) -> "Dual":
         """Return operation(self, other), given its two partial derivatives."""

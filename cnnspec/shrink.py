@@ -1,12 +1,13 @@
 """The smallest case that still fails: first the geometry, by Hypothesis; then the data, element by element."""
 
+import contextlib
 import time
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
 from hypothesis import HealthCheck, Phase, given, seed, settings
-from hypothesis.errors import Flaky, FlakyFailure, HypothesisException, Unsatisfiable
+from hypothesis.errors import HypothesisException, Unsatisfiable
 from hypothesis.strategies import SearchStrategy
 
 from cnnspec import data
@@ -14,7 +15,7 @@ from cnnspec.cases import Case
 
 Fails = Callable[[Case], bool]
 
-QUIET = {
+QUIET: dict[str, Any] = {
     "database": None,
     "deadline": None,
     "suppress_health_check": list(HealthCheck),
@@ -32,10 +33,8 @@ def generate(strategy: SearchStrategy[Case], seed_value: int, examples: int) -> 
     def collect(case: Case) -> None:
         drawn.setdefault(str(case), case)
 
-    try:
+    with contextlib.suppress(Unsatisfiable):
         collect()
-    except Unsatisfiable:
-        pass
     return list(drawn.values())
 
 
@@ -44,7 +43,12 @@ class _Fails(AssertionError):
 
 
 def shrink(
-    case: Case, strategy: SearchStrategy[Case], seed_value: int, examples: int, fails: Fails, seconds: float = 4.0
+    case: Case,
+    strategy: SearchStrategy[Case],
+    seed_value: int,
+    examples: int,
+    fails: Fails,
+    seconds: float = 4.0,
 ) -> Case:
     """Return the smallest case found that fails as `case` does, within about `seconds`.
 
@@ -55,7 +59,9 @@ def shrink(
     best, reached = case, False
 
     @seed(seed_value)
-    @settings(max_examples=examples, phases=[Phase.generate, Phase.shrink], report_multiple_bugs=False, **QUIET)
+    @settings(
+        max_examples=examples, phases=[Phase.generate, Phase.shrink], report_multiple_bugs=False, **QUIET
+    )
     @given(strategy)
     def probe(candidate: Case) -> None:
         nonlocal best, reached
@@ -69,10 +75,8 @@ def shrink(
             best = candidate
             raise _Fails
 
-    try:
+    with contextlib.suppress(_Fails, HypothesisException):
         probe()
-    except (_Fails, Flaky, FlakyFailure, HypothesisException):
-        pass
     return simplify(best, fails, limit + seconds / 2)
 
 

@@ -18,7 +18,7 @@ Taps = list[tuple[int, int]]
 
 @dataclass(frozen=True, slots=True)
 class ReceptiveField:
-    """What one axis of an output sees of the input: output `u` sees `size` pixels from `offset + u * stride` on.
+    """What one axis of an output sees: output `u` sees `size` pixels from input `offset + u * stride` on.
 
     `offset` is minus the effective padding; the centre of output 0 lies at `offset + (size - 1) / 2`.
     Composition: r = r1 + (r2 - 1) * s1, s = s1 * s2, offset = offset1 + offset2 * s1.
@@ -81,7 +81,7 @@ class Window:
         room = size + self.before + self.after - self.span
         if not self.ceil_mode:
             return room // self.stride + 1
-        count = -(-room // self.stride) + 1
+        count = (room + self.stride - 1) // self.stride + 1
         return count - 1 if (count - 1) * self.stride >= size + self.before else count
 
     def start(self, position: int) -> int:
@@ -114,7 +114,7 @@ class Window:
         """
         if output_size < 1:
             return range(0)
-        sizes = range(output_size * self.stride + self.span + self.before + self.after + 1)
+        sizes = range(output_size * self.stride + self.span + abs(self.before) + abs(self.after) + 1)
         first = max(1, bisect_left(sizes, output_size, key=self.output_size))
         return range(first, max(first, bisect_right(sizes, output_size, key=self.output_size)))
 
@@ -195,14 +195,20 @@ def taps_total(windows: Sequence[Window], sizes: Sequence[int]) -> int:
     return math.prod(window.taps_total(size) for window, size in zip(windows, sizes, strict=True))
 
 
-def check_fits(windows: Sequence[Window], sizes: Sequence[int]) -> None:
-    """Raise ShapeError, naming the axis, where a window has no legal position."""
+def check_fits(windows: Sequence[Window], sizes: Sequence[int], *, empty: bool = False) -> None:
+    """Raise ShapeError, naming the axis, where a window has no legal position.
+
+    An input that is `empty` in its batch or channels may have axes of size 0 and dilation 0, as in torch.
+    """
     for axis, (window, size) in enumerate(zip(windows, sizes, strict=True)):
-        for name in ("kernel", "stride", "dilation"):
-            if getattr(window, name) < 1:
-                raise ShapeError(f"{name}={getattr(window, name)} on spatial axis {axis} must be at least 1", axis=axis)
-        if window.before < 0 or window.after < 0:
-            raise ShapeError(f"padding={window.before} on spatial axis {axis} must not be negative", axis=axis)
+        least = {"kernel": 1, "stride": 1, "dilation": 0 if empty else 1}
+        for name, low in least.items():
+            if getattr(window, name) < low:
+                raise ShapeError(
+                    f"{name}={getattr(window, name)} on spatial axis {axis} must be at least {low}", axis=axis
+                )
+        if size < 1 and not empty:
+            raise ShapeError(f"spatial axis {axis} is empty: only the batch may be", axis=axis, size=size)
         if window.output_size(size) < 1:
             raise ShapeError(
                 f"the window spans {window.span} pixels but spatial axis {axis} has {size} + padding "
@@ -211,3 +217,43 @@ def check_fits(windows: Sequence[Window], sizes: Sequence[int]) -> None:
                 span=window.span,
                 size=size,
             )
+
+
+def check_border(border: str, shape: Sequence[int], pads: Sequence[tuple[int, int]]) -> None:
+    """Raise ShapeError where padding the last axes of `shape` by `pads` finds nothing to read.
+
+    Before the padded axes stand the channels, and before them there may be a batch. Only the batch may be
+    empty, except with the border "circular". Negative padding crops, but not all padded axes to nothing.
+    """
+    first = len(shape) - len(pads)
+    if first not in (1, 2) or not 1 <= len(pads) <= 3:
+        raise ShapeError(
+            f"{border} padding of {len(pads)} axes does not fit an input of shape {tuple(shape)}: it pads "
+            f"the last 1, 2 or 3 axes behind channels, or behind batch and channels",
+            shape=shape,
+        )
+    if border != "circular" and any(size < 1 for size in shape[first - 1 :]):
+        raise ShapeError(
+            f"input of shape {tuple(shape)} has an empty axis: only the batch may be", shape=shape
+        )
+    for axis, (size, pad) in enumerate(zip(shape[first:], pads, strict=True), first):
+        least = smallest_size(border, max(pad))
+        given = (
+            size + min(*pad, 0) if border == "circular" else size
+        )  # circular padding repeats what a crop leaves
+        if max(pad) > 0 and given < least:
+            raise ShapeError(
+                f"{border} padding={max(pad)} needs at least {least} on axis {axis}, not {given}", axis=axis
+            )
+    padded = [size + sum(pad) for size, pad in zip(shape[first:], pads, strict=True)]
+    if any(size < 0 for size in padded) or (border != "circular" and not any(padded)):
+        raise ShapeError(f"padding {tuple(pads)} crops more than shape {tuple(shape)} has", shape=shape)
+
+
+def smallest_size(border: str, padding: int) -> int:
+    """Return the smallest axis that can be padded so: a border reads what it repeats once at most.
+
+    >>> smallest_size("reflect", 4), smallest_size("circular", 4), smallest_size("replicate", 4)
+    (5, 4, 1)
+    """
+    return max(1, {"reflect": padding + 1, "circular": padding}.get(border, 1))

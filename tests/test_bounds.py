@@ -77,8 +77,14 @@ def test_rounding_twice_through_float32_is_not_rounding_once() -> None:
 def test_half_an_ulp_bounds_every_rounding(name: str) -> None:
     source = random.Random(1)
     for _ in range(300):
-        value = Fraction(source.randint(1, 10**30), source.randint(1, 10**6)) * Fraction(2) ** source.randint(-60, -50)
-        error = abs(Fraction(rounded(value, name)) - value) if math.isfinite(rounded(value, name)) else Fraction(0)
+        value = Fraction(source.randint(1, 10**30), source.randint(1, 10**6)) * Fraction(2) ** source.randint(
+            -60, -50
+        )
+        error = (
+            abs(Fraction(rounded(value, name)) - value)
+            if math.isfinite(rounded(value, name))
+            else Fraction(0)
+        )
 
         assert error <= Fraction(2) ** half_ulp_exponent(value.numerator, value.denominator, 0, FORMATS[name])
 

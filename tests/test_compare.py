@@ -17,11 +17,15 @@ Values = np.ndarray[Any, Any]
 
 def judged(case: Case, operands: dict[str, Values], actual: Values | list[float], model: str = "") -> Verdict:
     result = exact.evaluate(case.spec, case.operation, operands)
-    return verdict(result, [float(v) for v in np.ravel(actual)], case.dtype, MODELS.get(model, direct(case.dtype)))
+    return verdict(
+        result, [float(v) for v in np.ravel(actual)], case.dtype, MODELS.get(model, direct(case.dtype))
+    )
 
 
 def linear(features: int, dtype: str = "float32") -> Case:
-    return Case("linear", {"in_features": features, "out_features": 1, "bias": False}, ((1, features),), dtype)
+    return Case(
+        "linear", {"in_features": features, "out_features": 1, "bias": False}, ((1, features),), dtype
+    )
 
 
 def as_float32(values: Values) -> Values:
@@ -57,8 +61,12 @@ COMPUTATIONS: dict[str, Callable[[Values, Values], float]] = {
 }
 
 
-@pytest.mark.parametrize(("kind", "worse"), [("direct float32", "tf32 inputs"), ("tf32 inputs", "bfloat16 inputs")])
-def test_a_kind_of_computation_stays_within_its_model_and_the_next_worse_does_not(kind: str, worse: str) -> None:
+@pytest.mark.parametrize(
+    ("kind", "worse"), [("direct float32", "tf32 inputs"), ("tf32 inputs", "bfloat16 inputs")]
+)
+def test_a_kind_of_computation_stays_within_its_model_and_the_next_worse_does_not(
+    kind: str, worse: str
+) -> None:
     rng = np.random.default_rng(0)
     beyond = 0
     for _ in range(60):
@@ -93,7 +101,8 @@ def test_the_worst_element_is_the_one_that_is_furthest_beyond_its_bound() -> Non
 
 
 @pytest.mark.parametrize(
-    ("actual", "holds"), [(math.nan, False), (math.inf, False), (65504.0, True), (0.0, False), (-65504.0, False)]
+    ("actual", "holds"),
+    [(math.nan, False), (math.inf, False), (65504.0, True), (0.0, False), (-65504.0, False)],
 )
 def test_a_finite_result_is_not_met_by_nan_or_infinity(actual: float, holds: bool) -> None:
     operands = {"input": np.array([[65504.0]]), "weight": np.array([[1.0]])}
@@ -124,7 +133,9 @@ def test_sums_where_partial_sums_may_overflow_are_not_judged() -> None:
     assert (result.holds, result.judged, result.elements) == (True, 0, 1)
 
 
-@pytest.mark.parametrize(("actual", "holds"), [([0.0, -0.0], True), ([0.0, 0.0], False), ([1.0, -0.0], False)])
+@pytest.mark.parametrize(
+    ("actual", "holds"), [([0.0, -0.0], True), ([0.0, 0.0], False), ([1.0, -0.0], False)]
+)
 def test_copies_keep_the_sign_of_zero(actual: list[float], holds: bool) -> None:
     case = Case("flatten", {"start_dim": 0}, ((2,),))
 
@@ -136,7 +147,9 @@ def test_underflowing_products_may_lose_half_the_smallest_subnormal_each() -> No
     operands = {"input": np.array([[tiny, tiny]]), "weight": np.array([[tiny, tiny * 2**12]])}
 
     assert judged(linear(2), operands, [2.0**-148]).holds
-    assert not judged(linear(2), operands, [2.0**-149]).holds  # off by 2^-149 + 2^-160; two roundings allow 2^-149
+    assert not judged(
+        linear(2), operands, [2.0**-149]
+    ).holds  # off by 2^-149 + 2^-160; two roundings allow 2^-149
 
 
 def test_sixteen_bit_outputs_may_round_once_and_no_more() -> None:
@@ -160,7 +173,9 @@ def test_averages_divide_an_exact_sum_once() -> None:
     assert not judged(case, {"input": np.array([[3.0, 3.0, 3.0]])}, [3.0 + 2.0**-21]).holds
 
 
-@pytest.mark.parametrize(("name", "x", "right"), [("sigmoid", 1.0, 0.7310585786300049), ("tanh", 1.0, 0.7615941559557649)])
+@pytest.mark.parametrize(
+    ("name", "x", "right"), [("sigmoid", 1.0, 0.7310585786300049), ("tanh", 1.0, 0.7615941559557649)]
+)
 def test_functions_are_held_to_a_few_units_in_the_last_place(name: str, x: float, right: float) -> None:
     case = Case(name, {}, ((1,),), "float64")
 

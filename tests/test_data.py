@@ -12,7 +12,12 @@ from cnnspec import data, exact, ops, strategies
 from cnnspec.bounds import FORMATS, nearest
 from cnnspec.cases import REGIMES, Case
 
-CASES = [(name, dtype) for name in ("conv2d", "linear", "avg_pool2d", "max_pool1d", "softmax") for dtype in FORMATS if dtype != "tf32"]
+CASES = [
+    (name, dtype)
+    for name in ("conv2d", "linear", "avg_pool2d", "max_pool1d", "softmax")
+    for dtype in FORMATS
+    if dtype != "tf32"
+]
 
 
 @pytest.mark.parametrize(("name", "dtype"), CASES)
@@ -53,7 +58,9 @@ def test_same_seed_same_numbers_and_other_seed_other_numbers() -> None:
 def test_special_values_all_occur() -> None:
     seen: dict[str, Any] = {}
     for seed in range(60):
-        x = data.operands(Case("max_pool1d", {"kernel_size": 2}, ((4, 9),), "float32", "special", seed))["input"]
+        x = data.operands(Case("max_pool1d", {"kernel_size": 2}, ((4, 9),), "float32", "special", seed))[
+            "input"
+        ]
         seen["nan"] = seen.get("nan") or bool(np.isnan(x).any())
         seen["inf"] = seen.get("inf") or bool((x == math.inf).any())
         seen["minus inf"] = seen.get("minus inf") or bool((x == -math.inf).any())
@@ -66,7 +73,14 @@ def test_special_values_all_occur() -> None:
 
 
 def test_an_impulse_is_one_element() -> None:
-    case = Case("conv2d", {"in_channels": 2, "out_channels": 2, "kernel_size": 2}, ((1, 2, 4, 4),), "float32", "impulse", 1)
+    case = Case(
+        "conv2d",
+        {"in_channels": 2, "out_channels": 2, "kernel_size": 2},
+        ((1, 2, 4, 4),),
+        "float32",
+        "impulse",
+        1,
+    )
     operands = data.operands(case)
 
     assert np.count_nonzero(operands["input"]) == 1

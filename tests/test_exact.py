@@ -14,8 +14,11 @@ from cnnspec.exact.integers import scaled
 SUMS = [name for name in ops.NAMES if ops.spec(name).judged == "sum"]
 
 
-def by_definition(case: Case, operands: dict[str, np.ndarray]) -> list[Fraction]:  # type: ignore[type-arg]
-    arrays = [nested.unravel([Fraction(v) for v in array.ravel().tolist()], array.shape) for array in operands.values()]
+def by_definition(case: Case, operands: dict[str, np.ndarray]) -> list[Fraction]:
+    arrays = [
+        nested.unravel([Fraction(v) for v in array.ravel().tolist()], array.shape)
+        for array in operands.values()
+    ]
     return nested.ravel(case.operation.reference(*arrays))
 
 
@@ -39,7 +42,11 @@ def test_values_and_bound_sums_are_those_of_the_loop(name: str, dtype: str) -> N
 
 
 def test_infinities_and_nan_follow_the_definition_and_padding_is_an_absent_term() -> None:
-    case = Case("conv1d", {"in_channels": 1, "out_channels": 1, "kernel_size": 2, "padding": 1, "bias": False}, ((1, 3),))
+    case = Case(
+        "conv1d",
+        {"in_channels": 1, "out_channels": 1, "kernel_size": 2, "padding": 1, "bias": False},
+        ((1, 3),),
+    )
     operands = {"input": np.array([[1.0, math.inf, 0.0]]), "weight": np.array([[[math.inf, 0.0]]])}
     special = exact.evaluate(case.spec, case.operation, operands).special
 
@@ -83,9 +90,12 @@ def test_log_softmax_of_minus_infinity_is_minus_infinity() -> None:
 
 
 @pytest.mark.parametrize(
-    "values", [[0.0], [0.5, -3.0], [5e-324, 1.0], [1e308, -5e-324], [2.0**1000, 3.0], [0.1, 1e20], [7.0, -0.0]]
+    "values",
+    [[0.0], [0.5, -3.0], [5e-324, 1.0], [1e308, -5e-324], [2.0**1000, 3.0], [0.1, 1e20], [7.0, -0.0]],
 )
 def test_scaling_to_integers_loses_nothing(values: list[float]) -> None:
     integers, unit = scaled(np.array(values))
 
-    assert [Fraction(int(n)) * Fraction(2) ** unit for n in integers.tolist()] == [Fraction(v) for v in values]
+    assert [Fraction(int(n)) * Fraction(2) ** unit for n in integers.tolist()] == [
+        Fraction(v) for v in values
+    ]

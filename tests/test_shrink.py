@@ -24,7 +24,7 @@ def test_more_examples_only_add_cases_behind() -> None:
 
 def test_geometry_shrinks_to_what_the_bug_needs() -> None:
     def fails(case: Case) -> bool:
-        return case.arguments.get("groups", 1) > 1
+        return bool(case.arguments.get("groups", 1) > 1)
 
     found = next(case for case in generate(STRATEGY, 0, 150) if fails(case))
     smallest = shrink(found, STRATEGY, 0, 150, fails)
@@ -40,7 +40,9 @@ def test_data_shrink_to_zeros_and_ones() -> None:
     case = Case("relu", {}, ((9,),), "float32", "dense", 3)
 
     def fails(candidate: Case) -> bool:
-        return bool(data.operands(candidate)["input"][5] > 0) or bool(data.operands(candidate)["input"][5] < 0)
+        return bool(data.operands(candidate)["input"][5] > 0) or bool(
+            data.operands(candidate)["input"][5] < 0
+        )
 
     smallest = simplify(case, fails, time.monotonic() + 5)
 

@@ -80,22 +80,30 @@ class Backend:
         return call_functional(self.functions[spec.name], spec, case.arguments, arrays)
 
 
-def call_functional(function: Callable[..., Any], spec: Spec, arguments: Mapping[str, Any], arrays: Sequence[Any]) -> Any:
+def call_functional(
+    function: Callable[..., Any], spec: Spec, arguments: Mapping[str, Any], arrays: Sequence[Any]
+) -> Any:
     """Call `function` as the torch.nn.functional function of its operator is called.
 
     Operands and arguments without a default go by position, the others by name; a name that the function does
     not take is left out where the case has its default, and makes the case unsupported where it has not.
     """
     if arguments.get("padding_mode", "zeros") != "zeros":
-        raise UnsupportedCase(f"padding_mode={arguments['padding_mode']!r} is no argument of a functional {spec.name}")
+        raise UnsupportedCase(
+            f"padding_mode={arguments['padding_mode']!r} is no argument of a functional {spec.name}"
+        )
     defaults = {f.name: f.default for f in fields(spec.operator) if f.name in spec.keywords}  # type: ignore[arg-type]
     required = [name for name, default in defaults.items() if default is MISSING]
-    keywords = {name: arguments.get(name, default) for name, default in defaults.items() if name not in required}
+    keywords = {
+        name: arguments.get(name, default) for name, default in defaults.items() if name not in required
+    }
     names = _parameters(function)
     if names is not None:
         for name in [name for name in keywords if name not in names]:
             if keywords.pop(name) != defaults[name]:
-                raise UnsupportedCase(f"the function takes no {name}, the case has {name}={arguments[name]!r}")
+                raise UnsupportedCase(
+                    f"the function takes no {name}, the case has {name}={arguments[name]!r}"
+                )
     operands: list[Any] = [list(arrays)] if spec.gathers else [*arrays]
     slots = len(spec.operands) if names is None else sum(name not in spec.keywords for name in names)
     if len(operands) > slots:
@@ -116,6 +124,9 @@ def _parameters(function: Callable[..., Any]) -> list[str] | None:
     return [p.name for p in parameters]
 
 
+_POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+
+
 def check_signature(function: Callable[..., Any], spec: Spec) -> None:
     """Raise UsageError where `function` can never be called as `spec`'s functional form."""
     if not callable(function):
@@ -126,7 +137,9 @@ def check_signature(function: Callable[..., Any], spec: Spec) -> None:
         return
     needed = [p.name for p in parameters if p.default is p.empty and p.kind in _POSITIONAL]
     named = [p.name for p in parameters if p.default is p.empty and p.kind is p.KEYWORD_ONLY]
-    takes = len([p for p in parameters if p.kind in _POSITIONAL]) + 99 * any(p.kind is p.VAR_POSITIONAL for p in parameters)
+    takes = len([p for p in parameters if p.kind in _POSITIONAL]) + 99 * any(
+        p.kind is p.VAR_POSITIONAL for p in parameters
+    )
     unknown = [name for name in named if name not in spec.keywords]
     allowed = len(spec.operands) + len(spec.keywords)
     least = 1 if spec.gathers else max(spec.input_count, 2 if "weight" in spec.operands else 1)

@@ -38,4 +38,8 @@ def strided(shape: Shape, layout: str, channel: int) -> tuple[tuple[int, ...], i
         offset = 3
     elif layout == "odd_strides":
         strides = [7 if size == 1 else stride for size, stride in zip(shape, strides, strict=True)]
-    return tuple(strides), offset, max(1, step) + 2 * offset + 7 * layout.count("odd") if math.prod(shape) else 1
+    return (
+        tuple(strides),
+        offset,
+        max(1, step) + 2 * offset + 7 * layout.count("odd") if math.prod(shape) else 1,
+    )

@@ -52,16 +52,16 @@ def _torch() -> Any:
     try:
         return importlib.import_module("cnnspec.backends.torch")
     except ImportError as error:
-        raise UsageError(f"torch cannot be imported ({error}); install it with: pip install 'cnnspec[check]'") from None
+        raise UsageError(
+            f"torch cannot be imported ({error}); install it with: pip install 'cnnspec[check]'"
+        ) from None
 
 
 def missing_device(backend: Backend) -> str:
     """Return why the backend's device cannot be used here, or ""."""
     if not backend.device.startswith("cuda"):
         return ""
-    import torch
-
-    return "" if torch.cuda.is_available() else "no CUDA device is present"
+    return "" if _torch().cuda_is_present() else "no CUDA device is present"
 
 
 def _load(path: str) -> ModuleType:
@@ -74,7 +74,8 @@ def _load(path: str) -> ModuleType:
         if not file.is_file():
             raise UsageError(f"there is no file {path}", target=path)
         spec = importlib.util.spec_from_file_location(file.stem, file.resolve())
-        assert spec is not None and spec.loader is not None
+        assert spec is not None
+        assert spec.loader is not None
         module = importlib.util.module_from_spec(spec)
         sys.path.insert(0, str(file.resolve().parent))
         sys.modules.setdefault(file.stem, module)
@@ -85,8 +86,10 @@ def _load(path: str) -> ModuleType:
     except ModuleNotFoundError as error:
         hint = _near(path, [*BUILTIN]) if error.name == path.partition(".")[0] else ""
         raise UsageError(f"target {path!r} cannot be imported: {error}{hint}", target=path) from None
-    except (Exception, SystemExit) as error:
-        raise UsageError(f"target {path!r} fails while it is imported: {type(error).__name__}: {error}") from None
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - a user's file may raise anything
+        raise UsageError(
+            f"target {path!r} fails while it is imported: {type(error).__name__}: {error}"
+        ) from None
 
 
 def _near(word: str, known: list[str]) -> str:
@@ -109,7 +112,15 @@ def _from_object(target: Any, name: str, only: list[str] | None, device: str) ->
         functions = {_operator_of(target, name, only): target}
     for op, function in functions.items():
         check_signature(function, ops.spec(op))
-    return Backend(name, functions, device, torch.tensor, torch.output, prepare=lambda: torch._prepare(False), elementary_ulps=torch.ELEMENTARY_ULPS)
+    return Backend(
+        name,
+        functions,
+        device,
+        torch.tensor,
+        torch.output,
+        prepare=lambda: torch._prepare(False),
+        elementary_ulps=torch.ELEMENTARY_ULPS,
+    )
 
 
 def _operator_of(function: Callable[..., Any], name: str, only: list[str] | None) -> str:
@@ -119,4 +130,6 @@ def _operator_of(function: Callable[..., Any], name: str, only: list[str] | None
     own = name.rpartition(":")[2] or getattr(function, "__name__", "")
     if own in ops.NAMES:
         return own
-    raise UsageError(f"{own!r} is no operator's name: say which one it is with --op, one of {', '.join(ops.NAMES)}")
+    raise UsageError(
+        f"{own!r} is no operator's name: say which one it is with --op, one of {', '.join(ops.NAMES)}"
+    )

@@ -68,13 +68,19 @@ def _copied(operator: Operator, arrays: list[Values]) -> Exact:
     if isinstance(output, tuple):
         output, indices = output[0], nested.ravel(output[1])
     values = nested.ravel(output)
-    return Exact(nested.shape_of(output), [0] * len(values), special=dict(enumerate(values)), copied=True, indices=indices)
+    return Exact(
+        nested.shape_of(output),
+        [0] * len(values),
+        special=dict(enumerate(values)),
+        copied=True,
+        indices=indices,
+    )
 
 
 def _sums(operator: Operator, arrays: list[Values]) -> Exact:
     """Return value, S and count of a sum of products of finite operands, over scaled integers."""
-    integers, exponents = zip(*(scaled(array) for array in arrays), strict=True)
-    integers, exponent = _common_unit(operator, list(integers), list(exponents))
+    pairs = [scaled(array) for array in arrays]
+    integers, exponent = _common_unit(operator, [n for n, _ in pairs], [e for _, e in pairs])
     shape = operator.output_shape(*(a.shape for a in arrays[: _input_count(operator, arrays)]))
     terms = integer_terms(operator, integers)
     if terms is not None:
@@ -86,7 +92,14 @@ def _sums(operator: Operator, arrays: list[Values]) -> Exact:
     divisors = bound.divisors
     numerators = [value * d for value, d in zip(values, divisors, strict=True)] if divisors else values
     return Exact(
-        shape, [int(n) for n in numerators], exponent, divisors, {}, bound.magnitude, bound.roundings, lattice=exponent
+        shape,
+        [int(n) for n in numerators],
+        exponent,
+        divisors,
+        {},
+        bound.magnitude,
+        bound.roundings,
+        lattice=exponent,
     )
 
 
@@ -94,7 +107,9 @@ def _input_count(operator: Operator, arrays: list[Values]) -> int:
     return len(arrays) - len(operator.parameter_shapes())
 
 
-def _common_unit(operator: Operator, integers: list[Values], exponents: list[int]) -> tuple[list[Values], int]:
+def _common_unit(
+    operator: Operator, integers: list[Values], exponents: list[int]
+) -> tuple[list[Values], int]:
     """Return operands whose sum of products has one unit: the bias in units of input times weight."""
     if operator.parameter_shapes():
         unit = exponents[0] + exponents[1]
@@ -115,8 +130,7 @@ def _common_unit(operator: Operator, integers: list[Values], exponents: list[int
 def _special(operator: Operator, arrays: list[Values]) -> dict[int, float]:
     """Return the outputs that are NaN or infinite, by the definition's loop over extended numbers."""
     plain = [
-        nested.unravel([Extended(value) for value in array.ravel().tolist()], array.shape)  # type: ignore[arg-type]
-        for array in arrays
+        nested.unravel([Extended(value) for value in array.ravel().tolist()], array.shape) for array in arrays
     ]
     outputs = nested.ravel(operator.reference(*plain))
     values = [value.value if isinstance(value, Extended) else value for value in outputs]

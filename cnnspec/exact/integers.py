@@ -4,6 +4,8 @@ Its index arithmetic (padding by copies, strided slices per tap) is its own: a s
 """
 
 import itertools
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -36,7 +38,10 @@ def scaled(array: Values) -> tuple[Values, int]:
     if np.abs(shifts).max() < 62 and int(np.abs(array).max() / 2.0**unit if unit > -1000 else 2**62) < 2**62:
         down = integers >> np.maximum(-shifts, 0)
         return down << np.maximum(shifts, 0), unit
-    exact = [n << s if s >= 0 else n >> -s for n, s in zip(integers.ravel().tolist(), shifts.ravel().tolist(), strict=True)]
+    exact = [
+        n << s if s >= 0 else n >> -s
+        for n, s in zip(integers.ravel().tolist(), shifts.ravel().tolist(), strict=True)
+    ]
     result = np.empty(len(exact), dtype=object)
     result[:] = exact
     return result.reshape(array.shape), unit
@@ -45,25 +50,28 @@ def scaled(array: Values) -> tuple[Values, int]:
 def integer_terms(operator: Operator, arrays: list[Values]) -> tuple[list[int], list[int], list[int]] | None:
     """Return (values, S, count of terms that are not zero) of a convolution or linear layer; None for others."""
     if isinstance(operator, Linear):
-        compute = linear
+        compute: Callable[[list[Values]], Values] = linear
     elif isinstance(operator, _Conv):
-        compute = convolution
+        compute = partial(convolution, operator)
     else:
         return None
-    magnitude = compute(operator, [abs(array) for array in arrays])
-    count = compute(operator, [(array != 0).astype(np.int64) for array in arrays])
-    return tuple(  # type: ignore[return-value]
-        [int(value) for value in result.ravel().tolist()] for result in (compute(operator, arrays), magnitude, count)
-    )
+    magnitude = compute([abs(array) for array in arrays])
+    count = compute([(array != 0).astype(np.int64) for array in arrays])
+    return _listed(compute(arrays)), _listed(magnitude), _listed(count)
 
 
-def linear(operator: Linear, arrays: list[Values]) -> Values:
+def _listed(array: Values) -> list[int]:
+    return [int(value) for value in array.ravel().tolist()]
+
+
+def linear(arrays: list[Values]) -> Values:
     """Return x @ w.T + b in integers."""
     x, w, *bias = arrays
     rows = x.reshape(-1, x.shape[-1])
     product = _product(w[None, None], rows.T[None, None], max(1, x.shape[-1]))[0, 0].T
     product = product + bias[0] if bias else product
-    return product.reshape(*x.shape[:-1], w.shape[0])
+    result: Values = product.reshape(*x.shape[:-1], w.shape[0])
+    return result
 
 
 def convolution(operator: _Conv, arrays: list[Values]) -> Values:
@@ -75,16 +83,21 @@ def convolution(operator: _Conv, arrays: list[Values]) -> Values:
     if 0 in shape:
         return np.zeros(shape, dtype=np.int64)
     groups, n = operator.groups, len(batched)
-    mode = {"zeros": "constant", "reflect": "reflect", "replicate": "edge", "circular": "wrap"}[operator.padding_mode]
+    mode = {"zeros": "constant", "reflect": "reflect", "replicate": "edge", "circular": "wrap"}[
+        operator.padding_mode
+    ]
     padded = np.pad(batched, [(0, 0), (0, 0), *operator._pads()], mode=mode)  # type: ignore[call-overload]
     if padded.dtype == object:
         padded[padded == 0] = 0  # NumPy pads with its own int64, which overflows beside Python's integers
     sizes = shape[-axes:]
     total: Values = np.zeros((n, groups, w.shape[0] // groups, int(np.prod(sizes))), dtype=np.int64)
     for tap in itertools.product(*(range(k) for k in w.shape[2:])):
-        view = padded[(slice(None), slice(None), *map(_every, tap, operator._dilation, operator._stride, sizes))]
+        view = padded[
+            (slice(None), slice(None), *map(_every, tap, operator._dilation, operator._stride, sizes))
+        ]
         pixels = view.reshape(n, groups, -1, total.shape[-1])
-        kernel = w[(slice(None), slice(None), *tap)].reshape(1, groups, w.shape[0] // groups, -1)
+        index: tuple[Any, ...] = (slice(None), slice(None), *tap)
+        kernel = w[index].reshape(1, groups, w.shape[0] // groups, -1)
         total = total + _product(kernel, pixels, max(1, w[0].size))
     total = total.reshape(n, w.shape[0], -1)
     total = total + bias[0][None, :, None] if bias else total
@@ -100,7 +113,7 @@ def _product(a: Values, b: Values, terms: int) -> Values:
     """Return the matrix product of what sums to `terms` products, exactly: in float64, int64 or Python's integers."""
     sizes = int(abs(a).max(initial=0)), int(abs(b).max(initial=0))
     largest = sizes[0] * sizes[1] * terms
-    if largest < 2**53 and max(sizes) < 2**53:
-        return np.matmul(a.astype(np.float64), b.astype(np.float64)).astype(np.int64)
-    kind: Any = np.int64 if largest < 2**62 and max(sizes) < 2**62 else object
-    return np.matmul(a.astype(kind), b.astype(kind))
+    fits = max(largest, *sizes)
+    kind: Any = np.float64 if fits < 2**53 else np.int64 if fits < 2**62 else object
+    product: Values = np.matmul(a.astype(kind), b.astype(kind))
+    return product.astype(np.int64) if kind is np.float64 else product

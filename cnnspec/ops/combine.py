@@ -1,7 +1,7 @@
 """Joining branches: the sum of a residual connection and the concatenation of inception and dense blocks.
 
-    add:    y[i] = a[i] + b[i], axes of size 1 repeated
-    concat: y[..., j, ...] = the j-th slice along `dim` of the inputs laid one behind the other
+add:    y[i] = a[i] + b[i], axes of size 1 repeated
+concat: y[..., j, ...] = the j-th slice along `dim` of the inputs laid one behind the other
 """
 
 import itertools
@@ -13,7 +13,7 @@ from typing import Any
 from cnnspec import nested
 from cnnspec.errors import ShapeError
 from cnnspec.nested import Array, Shape
-from cnnspec.op import Call, Law, Operator, Pick, Spec
+from cnnspec.op import Call, Law, Operator, Pick, Spec, integer
 
 
 @dataclass(frozen=True)
@@ -31,8 +31,10 @@ class Add(Operator):
         a, b = input_shapes
         sizes = []
         for m, n in itertools.zip_longest(reversed(a), reversed(b), fillvalue=1):
-            if m != n and m != 1 and n != 1:
-                raise ShapeError(f"shapes {tuple(a)} and {tuple(b)} do not agree: {m} and {n} differ and neither is 1")
+            if m not in (n, 1) and n != 1:
+                raise ShapeError(
+                    f"shapes {tuple(a)} and {tuple(b)} do not agree: {m} and {n} differ and neither is 1"
+                )
             sizes.append(n if m == 1 else m)
         return tuple(reversed(sizes))
 
@@ -68,19 +70,28 @@ class Concat(Operator):
 
     dim: int = 1
 
+    def __post_init__(self) -> None:
+        self.normalise(("dim",), integer)
+
     def output_shape(self, *input_shapes: Shape) -> Shape:
         """Return the joined shape; ShapeError where another axis differs or there is no axis `dim`.
 
         >>> Concat().output_shape((1, 64, 8, 8), (1, 32, 8, 8))
         (1, 96, 8, 8)
         """
+        if not input_shapes:
+            raise ShapeError("there must be at least one input")
         first = input_shapes[0]
         if not -len(first) <= self.dim < len(first):
             raise ShapeError(f"dim={self.dim} is not an axis of {tuple(first)}", dim=self.dim)
         axis = self.dim % len(first)
         for shape in input_shapes[1:]:
-            if len(shape) != len(first) or any(m != n for i, (m, n) in enumerate(zip(first, shape, strict=True)) if i != axis):
-                raise ShapeError(f"shapes {tuple(first)} and {tuple(shape)} must agree but for axis dim={self.dim}")
+            if len(shape) != len(first) or any(
+                m != n for i, (m, n) in enumerate(zip(first, shape, strict=True)) if i != axis
+            ):
+                raise ShapeError(
+                    f"shapes {tuple(first)} and {tuple(shape)} must agree but for axis dim={self.dim}"
+                )
         joined = first[axis]
         for shape in input_shapes[1:]:
             joined = joined + shape[axis]
@@ -97,7 +108,9 @@ def _add_domain(pick: Pick) -> tuple[Mapping[str, Any], tuple[Shape, ...]]:
     shape = tuple(pick.integer(1, 6) for _ in range(pick.integer(1, 4)))
     other = shape
     if pick.choice((False, False, True)):
-        other = tuple(size if pick.choice((True, False)) else 1 for size in shape)[pick.integer(0, len(shape) - 1) :]
+        other = tuple(size if pick.choice((True, False)) else 1 for size in shape)[
+            pick.integer(0, len(shape) - 1) :
+        ]
     return {}, (shape, other) if pick.choice((True, False)) else (other, shape)
 
 

@@ -7,27 +7,23 @@ c channel of the group, k kernel element. Taps outside the input are absent in p
 infinite weight on padding adds nothing) and read the reflected, replicated or wrapped input otherwise.
 """
 
-import dataclasses
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
-from cnnspec import nested, window
+from cnnspec import laws, nested, window
 from cnnspec.errors import ArgumentError, ShapeError
-from cnnspec.laws import BATCH
 from cnnspec.nested import Array, Shape
-from cnnspec.op import Call, Law, Operator, Pick, Spec, check_rank, per_axis, spell
-from cnnspec.window import ReceptiveField, Window, same_padding
+from cnnspec.op import Call, Law, Pick, Spec, Windowed, integer, spell, without_defaults
+from cnnspec.window import Window, same_padding
 
 PADDING_MODES = ("zeros", "reflect", "replicate", "circular")
 
 
 @dataclass(frozen=True)
-class _Conv(Operator):
+class _Conv(Windowed):
     """Arguments as `torch.nn.Conv2d` spells them; `weight` is (O, C/G, *kernel), `bias` (O,)."""
-
-    spatial: ClassVar[int]
 
     in_channels: int
     out_channels: int
@@ -42,31 +38,40 @@ class _Conv(Operator):
     # Parameters
 
     def __post_init__(self) -> None:
-        for name in ("kernel_size", "stride", "dilation"):
-            object.__setattr__(self, name, per_axis(name, getattr(self, name), self.spatial))
-        if not isinstance(self.padding, str):
-            object.__setattr__(self, "padding", per_axis("padding", self.padding, self.spatial))
-        elif self.padding not in ("same", "valid"):
-            raise ArgumentError(f"padding={self.padding!r} must be integers, 'same' or 'valid'", padding=self.padding)
-        elif self.padding == "same" and any(stride != 1 for stride in self._stride):
-            raise ArgumentError(f"padding='same' needs stride=1, not stride={self.stride}", stride=self.stride)
+        sizes = (
+            "kernel_size",
+            "stride",
+            "dilation",
+            *(() if isinstance(self.padding, str) else ("padding",)),
+        )
+        self.normalise(("in_channels", "out_channels", "groups"), integer)
+        self.normalise(sizes, self.integers)
         if self.groups < 1:
             raise ArgumentError(f"groups={self.groups} must be at least 1", groups=self.groups)
-        for name in ("in_channels", "out_channels"):
-            channels = getattr(self, name)
-            if channels % self.groups != 0:
-                raise ArgumentError(f"groups={self.groups} must divide {name}={channels}", groups=self.groups)
+        for name, channels in (("in_channels", self.in_channels), ("out_channels", self.out_channels)):
             if channels < 0:
                 raise ArgumentError(f"{name}={channels} must not be negative", **{name: channels})
-        if any(size < 0 for size in self._kernel):
-            raise ArgumentError(f"kernel_size={self.kernel_size} must not be negative", kernel_size=self.kernel_size)
+            if channels % self.groups != 0:
+                raise ArgumentError(f"groups={self.groups} must divide {name}={channels}", groups=self.groups)
+        if min(self.integers("kernel_size", self.kernel_size), default=0) < 0:
+            raise ArgumentError(
+                f"kernel_size={self.kernel_size} must not be negative", kernel_size=self.kernel_size
+            )
         if self.padding_mode not in PADDING_MODES:
-            raise ArgumentError(f"padding_mode={self.padding_mode!r} is not one of {', '.join(PADDING_MODES)}")
+            raise ArgumentError(
+                f"padding_mode={self.padding_mode!r} is not one of {', '.join(PADDING_MODES)}"
+            )
+        if isinstance(self.padding, str) and self.padding not in ("same", "valid"):
+            raise ArgumentError(f"padding={self.padding!r} must be integers, 'same' or 'valid'")
+        if self.padding == "same" and set(self.integers("stride", self.stride)) - {1}:
+            raise ArgumentError(
+                f"padding='same' needs stride=1, not stride={self.stride}", stride=self.stride
+            )
 
     def parameter_shapes(self) -> dict[str, Shape]:
         """Return {"weight": (O, C/G, *kernel), "bias": (O,)}."""
-        weight = {"weight": (self.out_channels, self.in_channels // self.groups, *self._kernel)}
-        return {**weight, "bias": (self.out_channels,)} if self.bias else weight
+        shapes = {"weight": (self.out_channels, self.in_channels // self.groups, *self._kernel)}
+        return {**shapes, "bias": (self.out_channels,)} if self.bias else shapes
 
     # Shapes
 
@@ -83,24 +88,30 @@ class _Conv(Operator):
     def output_shape(self, *input_shapes: Shape) -> Shape:
         """Return (N, O, *spatial), or (O, *spatial) unbatched; ShapeError where torch refuses the call.
 
+        As in torch, no input channels give no output channels, whatever `out_channels` says.
+
         >>> Conv2d(3, 64, kernel_size=7, stride=2, padding=3).output_shape((1, 3, 224, 224))
         (1, 64, 112, 112)
         """
         (input_shape,) = input_shapes
-        batch, _, sizes = check_rank(input_shape, self.spatial, self.in_channels)
-        window.check_fits(self.windows, sizes)
+        batch, channels, sizes = self.split(input_shape)
+        if channels != self.in_channels:
+            raise ShapeError(
+                f"in_channels={self.in_channels} must be the {channels} channels of {tuple(input_shape)}",
+                shape=input_shape,
+            )
         if self.out_channels < 1:
-            raise ShapeError(f"out_channels={self.out_channels} must be at least 1", out_channels=self.out_channels)
-        limits = {"reflect": 1, "circular": 0}
-        for axis, (before, after) in enumerate(self._pads()):
-            room = sizes[axis] - limits.get(self.padding_mode, -math.inf)
-            if max(before, after) > room:
-                raise ShapeError(
-                    f"padding={max(before, after)} in padding_mode={self.padding_mode!r} must be at most {room} "
-                    f"on spatial axis {axis} of size {sizes[axis]}",
-                    padding=self.padding,
-                )
-        return (*batch, self.out_channels, *window.output_sizes(self.windows, sizes))
+            raise ShapeError(f"out_channels={self.out_channels} must be at least 1", out_channels=0)
+        if self.padding_mode != "zeros":
+            window.check_border(self.padding_mode, input_shape, self._pads())
+        elif any(before < 0 for before, _ in self._pads()):
+            raise ShapeError(f"padding={self.padding} must not be negative", padding=self.padding)
+        window.check_fits(self.windows, sizes, empty=0 in (*batch, channels))
+        return (*batch, self.out_channels if channels else 0, *window.output_sizes(self.windows, sizes))
+
+    def least_sizes(self) -> tuple[int, ...]:
+        """Return, per spatial axis, the smallest size that `padding_mode` can read its padding from."""
+        return tuple(window.smallest_size(self.padding_mode, max(pads)) for pads in self._pads())
 
     # Costs
 
@@ -125,18 +136,6 @@ class _Conv(Operator):
         """Return one addition per output element where there is a bias."""
         return math.prod(self.output_shape(*input_shapes)) if self.bias else 0
 
-    def receptive_field(self) -> tuple[ReceptiveField, ...]:
-        """Return what one output position sees, per spatial axis (padding_mode apart)."""
-        return tuple(axis.receptive_field for axis in self.windows)
-
-    def input_sizes(self, *output_sizes: int) -> tuple[range, ...]:
-        """Return, per spatial axis, the input sizes that give the output size.
-
-        >>> Conv2d(1, 1, 3, stride=2, padding=1).input_sizes(4, 5)
-        (range(7, 9), range(9, 11))
-        """
-        return tuple(axis.input_sizes(size) for axis, size in zip(self.windows, output_sizes, strict=True))
-
     # Loop
 
     def reference(self, *arrays: Array) -> Array:
@@ -145,12 +144,13 @@ class _Conv(Operator):
         >>> Conv1d(1, 1, 2, bias=False).reference([[1, 2, 3, 4]], [[[3, 2]]])
         [[7, 12, 17]]
         """
-        input, weight, bias = (*arrays, None)[:3]
+        input, *parameters = arrays
+        weight, *bias = self.check_parameters(parameters)
         input_shape = nested.shape_of(input)
         shape = self.output_shape(input_shape)
         batched = len(input_shape) == self.spatial + 2
         x = nested.collapse(input if batched else [input], 2) if math.prod(shape) else []
-        w, b = nested.collapse(weight, 2), nested.ravel(bias) if self.bias else None
+        w, b = nested.collapse(weight, 2), nested.ravel(bias[0]) if bias else None
         per_group, outputs_per_group = self.in_channels // self.groups, self.out_channels // self.groups
         positions = list(window.taps(self.windows, input_shape[-self.spatial :], self.padding_mode))
         y = []
@@ -168,15 +168,15 @@ class _Conv(Operator):
 
     @property
     def _kernel(self) -> tuple[int, ...]:
-        return per_axis("kernel_size", self.kernel_size, self.spatial)
+        return self.axes("kernel_size", broadcast=False)
 
     @property
     def _stride(self) -> tuple[int, ...]:
-        return per_axis("stride", self.stride, self.spatial)
+        return self.axes("stride")
 
     @property
     def _dilation(self) -> tuple[int, ...]:
-        return per_axis("dilation", self.dilation, self.spatial)
+        return self.axes("dilation")
 
     def _pads(self) -> list[tuple[int, int]]:
         """Return (before, after) of each spatial axis."""
@@ -184,7 +184,7 @@ class _Conv(Operator):
             return [(0, 0)] * self.spatial
         if self.padding == "same":
             return [same_padding(k, d) for k, d in zip(self._kernel, self._dilation, strict=True)]
-        return [(p, p) for p in per_axis("padding", self.padding, self.spatial)]
+        return [(p, p) for p in self.axes("padding", broadcast=self.padding_mode == "zeros")]
 
 
 class Conv1d(_Conv):
@@ -227,54 +227,49 @@ class Conv3d(_Conv):
 # Domain
 
 
-def domain(spatial: int) -> Any:
-    """Return the domain of the convolution with `spatial` axes: every axis with its own window."""
+def domain(operator: type[_Conv]) -> Any:
+    """Return the domain of a convolution: every axis with its own window, from the smallest legal size up."""
+    spatial = operator.spatial
 
     def draw(pick: Pick) -> tuple[Mapping[str, Any], tuple[Shape, ...]]:
-        most = 3 if spatial == 3 else 4
-        kernel = [pick.integer(1, most) for _ in range(spatial)]
-        stride = [pick.integer(1, 4) if pick.choice((False, True)) else 1 for _ in range(spatial)]
-        dilation = [pick.integer(1, 3) if pick.choice((False, False, True)) else 1 for _ in range(spatial)]
-        kind = pick.choice(("integers", "integers", "integers", "same", "valid"))
-        mode = pick.choice(("zeros",) * 5 + PADDING_MODES[1:])
-        padding: Any = [pick.integer(0, k + 1) for k in kernel] if kind == "integers" else kind
-        if kind == "same":
-            stride = [1] * spatial
-        sizes = [_size(pick, w, mode) for w in _windows(kernel, stride, padding, dilation)]
-        positions = math.prod(window.output_sizes(_windows(kernel, stride, padding, dilation), sizes))
-        groups, inputs, outputs, batch = _channels(pick, 6000 // (positions * math.prod(kernel)))
-        arguments = {
-            "in_channels": inputs,
-            "out_channels": outputs,
-            "kernel_size": spell(pick, kernel),
-            "stride": spell(pick, stride),
-            "padding": padding if isinstance(padding, str) else spell(pick, padding),
-            "dilation": spell(pick, dilation),
-            "groups": groups,
-            "bias": pick.choice((True, False)),
-            "padding_mode": mode,
-        }
-        defaults = {"stride": 1, "padding": 0, "dilation": 1, "groups": 1, "bias": True, "padding_mode": "zeros"}
-        spelled = {name: v for name, v in arguments.items() if name not in defaults or v != defaults[name]}
-        return spelled, ((*batch, inputs, *sizes),)
+        window_arguments = _draw_windows(pick, spatial)
+        one_channel = operator(1, 1, **window_arguments)
+        sizes = [size + pick.integer(0, 6) for size in _smallest_sizes(one_channel)]
+        positions = math.prod(window.output_sizes(one_channel.windows, sizes))
+        taps = math.prod(axis.kernel for axis in one_channel.windows)
+        groups, inputs, outputs, batch = _draw_channels(pick, 6000 // (positions * taps))
+        channels = {"in_channels": inputs, "out_channels": outputs, "groups": groups}
+        arguments = {**channels, **window_arguments, "bias": pick.choice((True, False))}
+        return without_defaults(operator, arguments), ((*batch, inputs, *sizes),)
 
     return draw
 
 
-def _windows(kernel: list[int], stride: list[int], padding: Any, dilation: list[int]) -> list[Window]:
-    pads = [(p, p) for p in padding] if isinstance(padding, list) else [(0, 0)] * len(kernel)
-    if padding == "same":
-        pads = [same_padding(k, d) for k, d in zip(kernel, dilation, strict=True)]
-    return [Window(k, s, *p, d) for k, s, p, d in zip(kernel, stride, pads, dilation, strict=True)]
+def _draw_windows(pick: Pick, spatial: int) -> dict[str, Any]:
+    most = 3 if spatial == 3 else 4
+    kernel = [pick.integer(1, most) for _ in range(spatial)]
+    stride = [pick.integer(1, 4) if pick.choice((False, True)) else 1 for _ in range(spatial)]
+    dilation = [pick.integer(1, 3) if pick.choice((False, False, True)) else 1 for _ in range(spatial)]
+    kind = pick.choice(("integers", "integers", "integers", "same", "valid", "pointwise"))
+    if kind == "pointwise":
+        return {"kernel_size": spell(pick, [1] * spatial)}
+    padding: Any = [pick.integer(0, k + 1) for k in kernel] if kind == "integers" else kind
+    return {
+        "kernel_size": spell(pick, kernel),
+        "stride": 1 if kind == "same" else spell(pick, stride),
+        "padding": padding if kind != "integers" else spell(pick, padding),
+        "dilation": spell(pick, dilation),
+        "padding_mode": pick.choice(("zeros",) * 5 + PADDING_MODES[1:]),
+    }
 
 
-def _size(pick: Pick, axis: Window, mode: str) -> int:
-    """Draw an axis from its smallest legal size up, so that every remainder and overhang occurs."""
-    reach = {"reflect": max(axis.before, axis.after) + 1, "circular": max(axis.before, axis.after)}
-    return max(1, axis.span - axis.before - axis.after, reach.get(mode, 1)) + pick.integer(0, 6)
+def _smallest_sizes(op: _Conv) -> list[int]:
+    """Return the smallest legal size of each axis."""
+    axes = zip(op.windows, op.least_sizes(), strict=True)
+    return [max(least, axis.span - axis.before - axis.after) for axis, least in axes]
 
 
-def _channels(pick: Pick, budget: int) -> tuple[int, int, int, Shape]:
+def _draw_channels(pick: Pick, budget: int) -> tuple[int, int, int, Shape]:
     """Draw (groups, in_channels, out_channels, batch axes) that cost about `budget` per position and tap."""
     batch: Shape = pick.choice(((1,), (2,), (), (3,), (0,)))
     budget = max(1, budget // max(1, math.prod(batch)))
@@ -289,34 +284,18 @@ def _channels(pick: Pick, budget: int) -> tuple[int, int, int, Shape]:
 # Laws
 
 
-def _is_1x1(op: _Conv, shapes: tuple[Shape, ...]) -> bool:
-    return set(op._kernel) == set(op._stride) == {1} and op.groups == 1 and set(op._pads()) == {(0, 0)}
-
-
-def _zero_padded(op: _Conv, shapes: tuple[Shape, ...]) -> bool:
-    return op.padding_mode == "zeros"
-
-
-def _linearity(op: _Conv, call: Call, x: Array, weight: Array, bias: Array = None) -> tuple[Array, Array]:
-    plain = _without_bias(op)
-    flipped = nested.unravel(nested.ravel(x)[::-1], nested.shape_of(x))
-    total = call(plain, nested.elementwise(lambda a, b: 2 * a - b, x, flipped), weight)
-    parts = call(plain, x, weight), call(plain, flipped, weight)
-    return total, nested.elementwise(lambda a, b: 2 * a - b, *parts)
-
-
 def _bias_is_added(op: _Conv, call: Call, x: Array, weight: Array, bias: Array) -> tuple[Array, Array]:
-    without, with_bias = call(_without_bias(op), x, weight), call(op, x, weight, bias)
+    without, with_bias = call(laws.without_bias(op), x, weight), call(op, x, weight, bias)
     shape = nested.shape_of(without)
-    pixels, values = math.prod(shape[-op.spatial :]), nested.ravel(without)
-    added = [value + nested.ravel(bias)[i // pixels % op.out_channels] for i, value in enumerate(values)]
+    pixels, values, b = math.prod(shape[-op.spatial :]), nested.ravel(without), nested.ravel(bias)
+    added = [value + b[i // pixels % op.out_channels] for i, value in enumerate(values)]
     return with_bias, nested.unravel(added, shape)
 
 
 def _groups_are_parts(op: _Conv, call: Call, x: Array, weight: Array, *bias: Array) -> tuple[Array, Array]:
     c, o = op.in_channels // op.groups, op.out_channels // op.groups
-    part = _replace(op, in_channels=c, out_channels=o, groups=1)
-    channel = len(nested.shape_of(x)) - op.spatial - 1
+    part = laws.replaced(op, in_channels=c, out_channels=o, groups=1)
+    channel = laws.spatial_axes(op, x).start - 1
     outputs = [
         call(
             part,
@@ -328,78 +307,61 @@ def _groups_are_parts(op: _Conv, call: Call, x: Array, weight: Array, *bias: Arr
     return call(op, x, weight, *bias), nested.concatenate(outputs, channel)
 
 
-def _stride_subsamples(op: _Conv, call: Call, *operands: Array) -> tuple[Array, Array]:
-    strided, dense = call(op, *operands), call(_replace(op, stride=1), *operands)
-    for axis, stride in enumerate(op._stride, len(nested.shape_of(dense)) - op.spatial):
-        dense = nested.take(dense, axis, range(0, nested.shape_of(dense)[axis], stride))
-    return strided, dense
-
-
-def _dilation_spreads_kernel(op: _Conv, call: Call, x: Array, weight: Array, *bias: Array) -> tuple[Array, Array]:
+def _dilation_spreads_kernel(
+    op: _Conv, call: Call, x: Array, weight: Array, *bias: Array
+) -> tuple[Array, Array]:
     spread = weight
-    for axis, dilation in enumerate(op._dilation, 2):
-        shape = nested.shape_of(spread)
-        zeros = nested.elementwise(lambda value: 0, nested.take(spread, axis, [0]))
-        slices = [nested.take(spread, axis, [k]) for k in range(shape[axis])]
-        parts = [slices[0]] + [part for s in slices[1:] for part in (*[zeros] * (dilation - 1), s)]
-        spread = nested.concatenate(parts, axis)
-    kernel = nested.shape_of(spread)[2:]
-    return call(op, x, weight, *bias), call(_replace(op, kernel_size=kernel, dilation=1), x, spread, *bias)
+    for axis, dilation in enumerate(op.axes("dilation"), 2):
+        taps = [nested.take(spread, axis, [k]) for k in range(nested.shape_of(spread)[axis])]
+        gap = [laws.constant_like(taps[0], 0)] * (dilation - 1)
+        spread = nested.concatenate([taps[0], *(part for tap in taps[1:] for part in (*gap, tap))], axis)
+    dense = laws.replaced(op, kernel_size=nested.shape_of(spread)[2:], dilation=1)
+    return call(op, x, weight, *bias), call(dense, x, spread, *bias)
 
 
-def _padding_is_explicit(op: _Conv, call: Call, x: Array, *parameters: Array) -> tuple[Array, Array]:
-    padded = x
-    for axis, (before, after) in enumerate(op._pads(), len(nested.shape_of(x)) - op.spatial):
-        zeros = nested.elementwise(lambda value: 0, nested.take(padded, axis, [0]))
-        padded = nested.concatenate([zeros] * before + [padded] + [zeros] * after, axis)
-    return call(op, x, *parameters), call(_replace(op, padding=0), padded, *parameters)
-
-
-def _pointwise_is_matrix_product(op: _Conv, call: Call, x: Array, weight: Array, *bias: Array) -> tuple[Array, Array]:
+def _pointwise_is_matrix_product(
+    op: _Conv, call: Call, x: Array, weight: Array, *bias: Array
+) -> tuple[Array, Array]:
     shape = nested.shape_of(x)
-    rows = nested.collapse(x if len(shape) == op.spatial + 2 else [x], 2)
+    images = nested.collapse(x if len(shape) == op.spatial + 2 else [x], 2)
     matrix, b = nested.collapse(weight, 1), nested.ravel(bias[0]) if bias else [0] * op.out_channels
     y = [
         b[o] + sum(matrix[o][c] * image[c][i] for c in range(op.in_channels))
-        for image in rows
+        for image in images
         for o in range(op.out_channels)
         for i in range(len(image[0]))
     ]
     return call(op, x, weight, *bias), nested.unravel(y, op.output_shape(shape))
 
 
-def _replace(op: _Conv, **changes: Any) -> _Conv:
-    return dataclasses.replace(op, **changes)
-
-
-def _without_bias(op: _Conv) -> _Conv:
-    return _replace(op, bias=False)
+def _is_pointwise(op: _Conv, shapes: tuple[Shape, ...]) -> bool:
+    return op.groups == 1 and all(w.span == w.stride == 1 and w.before == w.after == 0 for w in op.windows)
 
 
 LAWS = (
-    Law("linearity", "conv(2x - x') = 2 conv(x) - conv(x')", lambda op, shapes: True, _linearity),
+    laws.LINEARITY,
     Law("bias", "conv(x, w, b) = conv(x, w) + b", lambda op, shapes: op.bias, _bias_is_added),
-    BATCH,
+    laws.BATCH,
     Law("groups", "groups = concatenation of the parts", lambda op, shapes: op.groups > 1, _groups_are_parts),
-    Law(
-        "stride",
-        "stride s = every s-th output of stride 1",
-        lambda op, shapes: op.padding != "same" and set(op._stride) != {1},
-        _stride_subsamples,
-    ),
+    laws.STRIDE,
+    laws.SHIFT,
     Law(
         "dilation",
         "dilation = kernel with zeros between its taps",
-        lambda op, shapes: op.padding != "same" and set(op._dilation) != {1},
+        lambda op, shapes: op.padding != "same" and set(op.axes("dilation")) != {1},
         _dilation_spreads_kernel,
     ),
-    Law(
-        "padding",
+    laws.padding_is_explicit(
         "padding = convolution of the input padded with zeros",
-        lambda op, shapes: _zero_padded(op, shapes) and set(op._pads()) != {(0, 0)},
-        _padding_is_explicit,
+        lambda x: 0,
+        lambda op, shapes: op.padding_mode == "zeros",
     ),
-    Law("pointwise", "1x1 = product of matrices over the channels", _is_1x1, _pointwise_is_matrix_product),
+    Law(
+        "pointwise",
+        "1x1 = product of matrices over the channels",
+        _is_pointwise,
+        _pointwise_is_matrix_product,
+    ),
 )
 
 
@@ -409,7 +371,7 @@ def _spec(operator: type[_Conv]) -> Spec:
         operator=operator,
         operands=("input", "weight", "bias"),
         keywords=("stride", "padding", "dilation", "groups"),
-        domain=domain(operator.spatial),
+        domain=domain(operator),
         laws=LAWS,
         layer=operator.__name__,
     )

@@ -1,14 +1,15 @@
-"""The textbook operators: cross-correlation and true convolution of one image with one kernel.
+"""The textbook operators: correlation, true convolution and pooling of one image.
 
     corr2d(X, K)[i, j]     = sum_ab X[i + a, j + b] K[a, b]
     convolve2d(X, K)[i, j] = sum_ab X[i + h - 1 - a, j + w - 1 - b] K[a, b]     (h, w the size of K)
 
 What deep learning calls convolution is the first. Both are "valid": (n_h - h + 1) x (n_w - w + 1) outputs.
-These are the loops of the lectures, for reading; `cnnspec.ops.conv` has the layers.
+These are the loops of the lectures, for reading; `cnnspec.ops.conv` and `.pool` have the layers.
 """
 
-from cnnspec.errors import ShapeError
+from cnnspec.errors import ArgumentError, ShapeError
 from cnnspec.nested import Array, Nested, elementwise, shape_of
+from cnnspec.scalars import divide
 
 
 def corr2d(X: Array, K: Array) -> Array:
@@ -38,8 +39,8 @@ def corr2d(X: Array, K: Array) -> Array:
 def convolve2d(X: Array, K: Array) -> Array:
     """Return the true convolution of image X (n_h, n_w) with kernel K (h, w): the kernel runs backwards.
 
-    Y[i, j] = sum over a, b of X[i + h - 1 - a, j + w - 1 - b] * K[a, b].   Raises ShapeError where K is larger than X.
-    It equals the correlation with the kernel flipped on both axes, and commutes with shifts as correlation does.
+    Y[i, j] = sum over a, b of X[i + h - 1 - a, j + w - 1 - b] * K[a, b].
+    It is the correlation with the kernel flipped on both axes.   Raises ShapeError where K is larger than X.
 
     >>> convolve2d([[0, 1, 2], [3, 4, 5], [6, 7, 8]], [[0, 1], [2, 3]])
     [[5, 11], [23, 29]]
@@ -111,6 +112,34 @@ def corr2d_multi_in_out_1x1(X: Array, K: Array) -> Array:
     return Nested(Y, (len(K), h, w))
 
 
+def pool2d(X: Array, pool_size: tuple[int, int], mode: str = "max") -> Array:
+    """Return the maximum or the mean ("avg") of every window of X (n_h, n_w), moved by one pixel.
+
+    Source: Zhang, Lipton, Li, Smola, "Dive into Deep Learning", 7.5.1.
+
+    >>> pool2d([[0, 1, 2], [3, 4, 5], [6, 7, 8]], (2, 2))
+    [[4, 5], [7, 8]]
+    >>> pool2d([[0, 1, 2], [3, 4, 5], [6, 7, 8]], (2, 2), mode="avg")
+    [[2, 3], [5, 6]]
+    """
+    if mode not in ("max", "avg"):
+        raise ArgumentError(f"mode={mode!r} must be 'max' or 'avg'", mode=mode)
+    X = _plain(X)
+    if len(shape_of(X)) != 2:
+        raise ShapeError(f"X must be a matrix, not of shape {shape_of(X)}")
+    (n_h, n_w), (h, w) = shape_of(X), pool_size
+    if not (1 <= h <= n_h and 1 <= w <= n_w):
+        raise ShapeError(f"pool_size={pool_size} must fit into X of shape {(n_h, n_w)}", pool_size=pool_size)
+    Y = []
+    for i in range(n_h - h + 1):
+        row = []
+        for j in range(n_w - w + 1):
+            values = [X[i + a][j + b] for a in range(h) for b in range(w)]
+            row.append(max(values) if mode == "max" else divide(sum(values), h * w))
+        Y.append(row)
+    return Nested(Y, (n_h - h + 1, n_w - w + 1))
+
+
 def _plain(array: Array) -> Array:
     return array.tolist() if hasattr(array, "tolist") else array
 
@@ -121,5 +150,7 @@ def _sizes(X: Array, K: Array) -> tuple[int, int, int, int]:
         raise ShapeError(f"X and K must be matrices, not of shapes {shape_of(X)} and {shape_of(K)}")
     (n_h, n_w), (h, w) = shape_of(X), shape_of(K)
     if not (1 <= h <= n_h and 1 <= w <= n_w):
-        raise ShapeError(f"the kernel of shape {(h, w)} must fit into X of shape {(n_h, n_w)} and not be empty")
+        raise ShapeError(
+            f"the kernel of shape {(h, w)} must fit into X of shape {(n_h, n_w)} and not be empty"
+        )
     return n_h, n_w, h, w

@@ -1,7 +1,7 @@
 """The fully connected layer and the flattening before it.
 
-    linear:  y[..., o] = b[o] + sum_i x[..., i] * w[o, i]
-    flatten: y[n, j] = x[n, j // W, j % W] and so on: the same elements in the same order, fewer axes
+linear:  y[..., o] = b[o] + sum_i x[..., i] * w[o, i]
+flatten: y[n, j] = x[n, j // W, j % W] and so on: the same elements in the same order, fewer axes
 """
 
 import math
@@ -11,8 +11,9 @@ from typing import Any
 
 from cnnspec import nested
 from cnnspec.errors import ArgumentError, ShapeError
+from cnnspec.laws import LINEARITY
 from cnnspec.nested import Array, Shape
-from cnnspec.op import Call, Law, Operator, Pick, Spec
+from cnnspec.op import Call, Law, Operator, Pick, Spec, integer
 
 
 @dataclass(frozen=True)
@@ -34,20 +35,23 @@ class Linear(Operator):
     bias: bool = True
 
     def __post_init__(self) -> None:
-        for name in ("in_features", "out_features"):
-            if getattr(self, name) < 0:
-                raise ArgumentError(f"{name}={getattr(self, name)} must not be negative", **{name: getattr(self, name)})
+        self.normalise(("in_features", "out_features"), integer)
+        for name, size in (("in_features", self.in_features), ("out_features", self.out_features)):
+            if size < 0:
+                raise ArgumentError(f"{name}={size} must not be negative", **{name: size})
 
     def parameter_shapes(self) -> dict[str, Shape]:
         """Return {"weight": (out_features, in_features), "bias": (out_features,)}."""
-        weight = {"weight": (self.out_features, self.in_features)}
-        return {**weight, "bias": (self.out_features,)} if self.bias else weight
+        shapes: dict[str, Shape] = {"weight": (self.out_features, self.in_features)}
+        return {**shapes, "bias": (self.out_features,)} if self.bias else shapes
 
     def output_shape(self, *input_shapes: Shape) -> Shape:
         """Return (..., out_features); ShapeError where the last axis is not `in_features` long."""
         (shape,) = input_shapes
         if not shape or shape[-1] != self.in_features:
-            raise ShapeError(f"the last axis of {tuple(shape)} must be in_features={self.in_features}", shape=shape)
+            raise ShapeError(
+                f"the last axis of {tuple(shape)} must be in_features={self.in_features}", shape=shape
+            )
         return (*shape[:-1], self.out_features)
 
     def macs(self, *input_shapes: Shape) -> int:
@@ -60,10 +64,11 @@ class Linear(Operator):
 
     def reference(self, *arrays: Array) -> Array:
         """Return y of x (..., in_features), weight and bias, on any numbers."""
-        input, weight, bias = (*arrays, None)[:3]
+        input, *parameters = arrays
+        weight, *bias = self.check_parameters(parameters)
         shape = nested.shape_of(input)
         output = self.output_shape(shape)
-        x, b = nested.ravel(input), nested.ravel(bias) if self.bias else None
+        x, b = nested.ravel(input), nested.ravel(bias[0]) if bias else None
         w = nested.collapse(weight, 1)
         y = []
         for row in range(math.prod(shape[:-1])):
@@ -80,12 +85,18 @@ class Linear(Operator):
 class Flatten(Operator):
     """Join the axes from `start_dim` to `end_dim` into one, as `torch.nn.Flatten`.
 
+    y[n, j] = x[n, j // W, j % W] for an input (N, H, W): the same elements in the same order, fewer axes.
+    Raises ShapeError for axes that are not there or out of order.
+
     >>> Flatten().output_shape((8, 16, 5, 5))
     (8, 400)
     """
 
     start_dim: int = 1
     end_dim: int = -1
+
+    def __post_init__(self) -> None:
+        self.normalise(("start_dim", "end_dim"), integer)
 
     def output_shape(self, *input_shapes: Shape) -> Shape:
         """Return the shape with the axes joined; ShapeError for axes that are not there or out of order."""
@@ -96,7 +107,9 @@ class Flatten(Operator):
                 raise ShapeError(f"{name}={dim} is not an axis of {tuple(shape)}", **{name: dim})
         start, end = self.start_dim % axes, self.end_dim % axes
         if start > end:
-            raise ShapeError(f"start_dim={self.start_dim} must not come after end_dim={self.end_dim} in {tuple(shape)}")
+            raise ShapeError(
+                f"start_dim={self.start_dim} must not come after end_dim={self.end_dim} in {tuple(shape)}"
+            )
         return (*shape[:start], math.prod(shape[start : end + 1]), *shape[end + 1 :])
 
     def reference(self, *arrays: Array) -> Array:
@@ -119,7 +132,10 @@ def _flatten_domain(pick: Pick) -> tuple[Mapping[str, Any], tuple[Shape, ...]]:
     shape = tuple(pick.integer(1, 5) for _ in range(pick.integer(2, 5)))
     start = pick.integer(0, len(shape) - 1)
     end = pick.integer(start, len(shape) - 1)
-    arguments = {"start_dim": start - pick.choice((0, len(shape))), "end_dim": end - pick.choice((0, len(shape)))}
+    arguments = {
+        "start_dim": start - pick.choice((0, len(shape))),
+        "end_dim": end - pick.choice((0, len(shape))),
+    }
     return {name: dim for name, dim in arguments.items() if dim != getattr(Flatten, name)}, (shape,)
 
 
@@ -129,15 +145,8 @@ def _transposed_product(op: Linear, call: Call, x: Array, weight: Array, *bias: 
     return call(plain, x, weight), nested.permute(call(swapped, weight, x), (1, 0))
 
 
-def _linearity(op: Linear, call: Call, x: Array, weight: Array, *bias: Array) -> tuple[Array, Array]:
-    plain = Linear(op.in_features, op.out_features, False)
-    flipped = nested.unravel(nested.ravel(x)[::-1], nested.shape_of(x))
-    total = call(plain, nested.elementwise(lambda a, b: 2 * a - b, x, flipped), weight)
-    return total, nested.elementwise(lambda a, b: 2 * a - b, call(plain, x, weight), call(plain, flipped, weight))
-
-
 LINEAR_LAWS = (
-    Law("linearity", "linear(2x - x') = 2 linear(x) - linear(x')", lambda op, shapes: True, _linearity),
+    LINEARITY,
     Law(
         "transpose",
         "X W^T = (W X^T)^T",

@@ -1,6 +1,6 @@
 """Activations that act on each element by itself.
 
-    relu(x) = max(x, 0)        sigmoid(x) = 1 / (1 + exp(-x))        tanh(x) = (1 - exp(-2x)) / (1 + exp(-2x))
+relu(x) = max(x, 0)        sigmoid(x) = 1 / (1 + exp(-x))        tanh(x) = (1 - exp(-2x)) / (1 + exp(-2x))
 """
 
 from collections.abc import Mapping
@@ -10,7 +10,7 @@ from typing import Any
 from cnnspec import nested
 from cnnspec.nested import Array, Shape
 from cnnspec.op import Call, Law, Operator, Pick, RoundingTerms, Spec
-from cnnspec.scalars import exp, is_nan
+from cnnspec.scalars import exp
 
 
 @dataclass(frozen=True)
@@ -35,16 +35,16 @@ class _Pointwise(Operator):
 
 @dataclass(frozen=True)
 class ReLU(_Pointwise):
-    """The positive part, as `torch.nn.ReLU`: y = max(x, 0); NaN stays NaN.
+    """The positive part, as `torch.nn.ReLU`: y = max(x, 0); NaN stays NaN and -0 stays -0.
 
-    >>> ReLU().reference([-2, 0, 3])
-    [0, 0, 3]
+    >>> ReLU().reference([-2, -0.0, 3])
+    [0, -0.0, 3]
     """
 
     @staticmethod
     def function(x: Any) -> Any:
-        """Return x where it is positive or NaN, else 0."""
-        return x if x > 0 or is_nan(x) else 0
+        """Return 0 where x is negative, else x."""
+        return max(x, 0)
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ class Sigmoid(_Pointwise):
         return 1 / (1 + exp(-x))
 
     def rounding_terms(self, *arrays: Array) -> RoundingTerms:
-        """Return |y|, one error of exp damped by e / (1 + e) <= 1, one addition, one division, one for O(u^2)."""
+        """Return |y|, one error of exp damped by e / (1 + e), an addition, a division, one for O(u^2)."""
         values = nested.ravel(self.reference(*arrays))
         return RoundingTerms(values, [3] * len(values), elementary=1)
 
@@ -92,7 +92,7 @@ class Tanh(_Pointwise):
 def domain(pick: Pick) -> tuple[Mapping[str, Any], tuple[Shape, ...]]:
     """Draw any shape of up to four axes, around the widths of vector registers, and empty ones."""
     lengths = (1, 2, 3, 5, 7, 8, 9, 15, 16, 17, 31, 32, 33, 0)
-    return {}, (tuple(pick.choice(lengths[:5]) for _ in range(pick.integer(0, 3))) + (pick.choice(lengths),),)
+    return {}, ((*(pick.choice(lengths[:5]) for _ in range(pick.integer(0, 3))), pick.choice(lengths)),)
 
 
 def _positive_parts(op: Operator, call: Call, x: Array) -> tuple[Array, Array]:
@@ -122,6 +122,12 @@ SPECS = (
         layer="Sigmoid",
     ),
     Spec(
-        name="tanh", operator=Tanh, operands=("input",), keywords=(), domain=domain, judged="function", layer="Tanh"
+        name="tanh",
+        operator=Tanh,
+        operands=("input",),
+        keywords=(),
+        domain=domain,
+        judged="function",
+        layer="Tanh",
     ),
 )

@@ -12,47 +12,21 @@ its padding (`count_include_pad`), or on the input alone; never what hangs over 
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
-from cnnspec import nested, window
+from cnnspec import laws, nested, window
 from cnnspec.errors import ArgumentError, ShapeError
-from cnnspec.laws import BATCH, CHANNELS
-from cnnspec.nested import Array, Nested, Shape
-from cnnspec.op import Call, Law, Operator, Pick, RoundingTerms, Spec, check_rank, per_axis, spell
+from cnnspec.nested import Array, Shape
+from cnnspec.op import Call, Law, Pick, RoundingTerms, Spec, Windowed, integer, spell, without_defaults
+from cnnspec.ops import corr
 from cnnspec.scalars import divide, is_nan
-from cnnspec.window import ReceptiveField, Window
+from cnnspec.window import Window
+
+pool2d = corr.pool2d  # the textbook's, where a reader looks for it
 
 
-def pool2d(X: Array, pool_size: tuple[int, int], mode: str = "max") -> Array:
-    """Return the maximum or the mean ("avg") of every window of X (n_h, n_w), moved by one pixel.
-
-    Source: Zhang, Lipton, Li, Smola, "Dive into Deep Learning", 7.5.1.
-
-    >>> pool2d([[0, 1, 2], [3, 4, 5], [6, 7, 8]], (2, 2))
-    [[4, 5], [7, 8]]
-    >>> pool2d([[0, 1, 2], [3, 4, 5], [6, 7, 8]], (2, 2), mode="avg")
-    [[2, 3], [5, 6]]
-    """
-    if mode not in ("max", "avg"):
-        raise ArgumentError(f"mode={mode!r} must be 'max' or 'avg'", mode=mode)
-    X = X.tolist() if hasattr(X, "tolist") else X
-    (n_h, n_w), (h, w) = nested.shape_of(X), pool_size
-    if not (1 <= h <= n_h and 1 <= w <= n_w):
-        raise ShapeError(f"pool_size={pool_size} must fit into X of shape {(n_h, n_w)}", pool_size=pool_size)
-    Y = []
-    for i in range(n_h - h + 1):
-        row = []
-        for j in range(n_w - w + 1):
-            values = [X[i + a][j + b] for a in range(h) for b in range(w)]
-            row.append(max(values) if mode == "max" else divide(sum(values), h * w))
-        Y.append(row)
-    return Nested(Y, (n_h - h + 1, n_w - w + 1))
-
-
-class _Pool(Operator):
-    """What maximum and mean share: windows, shapes, receptive field."""
-
-    spatial: ClassVar[int]
+class _Pool(Windowed):
+    """What maximum and mean share: windows and shapes."""
 
     kernel_size: int | tuple[int, ...]
     stride: int | tuple[int, ...] | None
@@ -60,39 +34,37 @@ class _Pool(Operator):
     ceil_mode: bool
 
     def __post_init__(self) -> None:
-        stride = self.kernel_size if self.stride is None else self.stride
-        for name, value in (("kernel_size", self.kernel_size), ("stride", stride), ("padding", self.padding)):
-            object.__setattr__(self, name, per_axis(name, value, self.spatial))
+        if self.stride in (None, (), []):
+            object.__setattr__(self, "stride", self.kernel_size)
+        self.normalise(("kernel_size", "stride", "padding"), self.integers)
 
     @property
     def windows(self) -> tuple[Window, ...]:
         """The sliding window of each spatial axis."""
-        axes = [per_axis(name, getattr(self, name), self.spatial) for name in ("kernel_size", "stride", "padding")]
-        dilation = per_axis("dilation", getattr(self, "dilation", 1), self.spatial)
+        axes = [self.axes(name) for name in ("kernel_size", "stride", "padding")]
         return tuple(
-            Window(kernel, stride, padding, padding, step, self.ceil_mode)
-            for kernel, stride, padding, step in zip(*axes, dilation, strict=True)
+            Window(kernel, stride, padding, padding, dilation, self.ceil_mode)
+            for kernel, stride, padding, dilation in zip(*axes, self._dilation, strict=True)
         )
+
+    @property
+    def _dilation(self) -> tuple[int, ...]:
+        return (1,) * self.spatial
 
     def output_shape(self, *input_shapes: Shape) -> Shape:
         """Return (N, C, *spatial), or (C, *spatial) unbatched; ShapeError where torch refuses the call."""
         (input_shape,) = input_shapes
-        batch, channels, sizes = check_rank(input_shape, self.spatial)
+        batch, channels, sizes = self.split(input_shape)
+        if channels < 1:
+            raise ShapeError(f"input of shape {tuple(input_shape)} has no channels", shape=input_shape)
         for axis in self.windows:
-            if axis.before > axis.kernel // 2:
+            if not 0 <= axis.before <= axis.kernel // 2:
                 raise ShapeError(
-                    f"padding={axis.before} must be at most half of kernel_size={axis.kernel}", padding=self.padding
+                    f"padding={axis.before} must be between 0 and half of kernel_size={axis.kernel}",
+                    padding=self.padding,
                 )
         window.check_fits(self.windows, sizes)
         return (*batch, channels, *window.output_sizes(self.windows, sizes))
-
-    def receptive_field(self) -> tuple[ReceptiveField, ...]:
-        """Return what one output position sees, per spatial axis."""
-        return tuple(axis.receptive_field for axis in self.windows)
-
-    def input_sizes(self, *output_sizes: int) -> tuple[range, ...]:
-        """Return, per spatial axis, the input sizes that give the output size."""
-        return tuple(axis.input_sizes(size) for axis, size in zip(self.windows, output_sizes, strict=True))
 
     def _planes(self, input: Array) -> tuple[list[Any], Shape]:
         """Return the channels of all images, each one flat row, and the spatial sizes."""
@@ -115,10 +87,17 @@ class _MaxPool(_Pool):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        object.__setattr__(self, "dilation", per_axis("dilation", self.dilation, self.spatial))
+        self.normalise(("dilation",), self.integers)
+
+    @property
+    def _dilation(self) -> tuple[int, ...]:
+        return self.axes("dilation")
 
     def reference(self, *arrays: Array) -> Array:
         """Return the maxima, or (maxima, indices) with `return_indices`: flat in the channel's spatial axes.
+
+        Of equal elements, +0 and -0 too, the first wins; of several NaN the last. A window without a tap,
+        which dilation in ceil mode allows, gives (-infinity, -1).
 
         >>> MaxPool1d(2, return_indices=True).reference([[3, 1, 4, 4]])
         ([[3, 4]], [[0, 2]])
@@ -151,16 +130,24 @@ class _AvgPool(_Pool):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.spatial == 1 and self.divisor_override is not None:
-            raise ArgumentError(f"divisor_override={self.divisor_override} is not an argument of AvgPool1d")
+        if self.divisor_override is not None:
+            self.normalise(("divisor_override",), integer)
+            if self.spatial == 1:
+                raise ArgumentError("divisor_override is not an argument of AvgPool1d")
 
     def output_shape(self, *input_shapes: Shape) -> Shape:
         """Return (N, C, *spatial), or (C, *spatial) unbatched; ShapeError where torch refuses the call."""
         if self.divisor_override == 0:
             raise ShapeError("divisor_override=0 must not be zero", divisor_override=0)
-        if self.spatial == 3:
-            self._check_kernel_fits_unpadded(input_shapes[0])
-        return super().output_shape(*input_shapes)
+        shape = super().output_shape(*input_shapes)
+        for size, least in zip(input_shapes[0][-self.spatial :], self.least_sizes(), strict=True):
+            if size < least:
+                raise ShapeError(f"avg_pool3d wants an axis of at least its kernel, {least}, not {size}")
+        return shape
+
+    def least_sizes(self) -> tuple[int, ...]:
+        """Return 1, but the kernel for avg_pool3d: in torch it, alone, must fit into the input unpadded."""
+        return self.axes("kernel_size") if self.spatial == 3 else super().least_sizes()
 
     def reference(self, *arrays: Array) -> Array:
         """Return the means, exactly on integers and fractions.
@@ -169,18 +156,9 @@ class _AvgPool(_Pool):
         [[Fraction(3, 2), 6]]
         """
         (input,) = arrays
-        planes, sizes = self._planes(input)
-        divisors = [self.divisor(position, sizes) for position in window.positions(self.windows, sizes)]
-        sums = self.window_sums(input)
-        shape = nested.shape_of(sums)
-        values = [divide(total, divisors[i % len(divisors)]) for i, total in enumerate(nested.ravel(sums))]
-        return nested.unravel(values, shape)
-
-    def _check_kernel_fits_unpadded(self, shape: Shape) -> None:
-        """torch's avg_pool3d, alone of all poolings, wants the kernel within the input without its padding."""
-        for axis, (one, size) in enumerate(zip(self.windows, shape[-3:], strict=True)):
-            if one.kernel > size:
-                raise ShapeError(f"kernel_size={one.kernel} must fit into spatial axis {axis} of size {size}")
+        sums, divisors = self.window_sums(input), self.divisors(nested.shape_of(input))
+        values = [divide(total, divisor) for total, divisor in zip(nested.ravel(sums), divisors, strict=True)]
+        return nested.unravel(values, nested.shape_of(sums))
 
     def window_sums(self, input: Array) -> Array:
         """Return the sum of each window, not divided."""
@@ -195,8 +173,13 @@ class _AvgPool(_Pool):
                 sums.append(total)
         return nested.unravel(sums, self.output_shape(nested.shape_of(input)))
 
-    def divisor(self, position: tuple[int, ...], sizes: Shape) -> int:
-        """Return what the sum at `position` is divided by."""
+    def divisors(self, input_shape: Shape) -> list[int]:
+        """Return what each sum is divided by, in row-major order."""
+        shape, sizes = self.output_shape(input_shape), input_shape[-self.spatial :]
+        divisors = [self._divisor(position, sizes) for position in window.positions(self.windows, sizes)]
+        return divisors * math.prod(shape[: -self.spatial])
+
+    def _divisor(self, position: tuple[int, ...], sizes: Shape) -> int:
         if self.divisor_override is not None:
             return self.divisor_override
         axes = list(zip(self.windows, position, sizes, strict=True))
@@ -205,14 +188,15 @@ class _AvgPool(_Pool):
         return math.prod(len(axis.taps(p, size)) for axis, p, size in axes)
 
     def rounding_terms(self, *arrays: Array) -> RoundingTerms:
-        """Return S = sum |x| before the division and, of m terms that are not zero, m - 1 additions and one division."""
+        """Return S = sum |x| before the division and the roundings of a sum and a division.
+
+        Of m terms that are not zero, m - 1 additions round and the division does.
+        """
         (input,) = arrays
-        magnitude = nested.ravel(self.window_sums(nested.elementwise(abs, input)))
+        magnitude = self.window_sums(nested.elementwise(abs, input))
         count = self.window_sums(nested.elementwise(lambda value: int(value != 0), input))
-        _, sizes = self._planes(input)
-        divisors = [abs(self.divisor(position, sizes)) for position in window.positions(self.windows, sizes)]
-        repeated = [divisors[i % len(divisors)] for i in range(len(magnitude))]
-        return RoundingTerms(magnitude, nested.ravel(count), divisors=repeated)
+        divisors = [abs(divisor) for divisor in self.divisors(nested.shape_of(input))]
+        return RoundingTerms(nested.ravel(magnitude), nested.ravel(count), divisors=divisors)
 
 
 class MaxPool1d(_MaxPool):
@@ -226,10 +210,11 @@ class MaxPool2d(_MaxPool):
 
     y[n, c, p] = max_k x[n, c, p * stride - padding + k * dilation], over the taps inside the input.
     Input (N, C, H, W) or (C, H, W). Padding must be at most half the kernel.
-    Source: Dumoulin & Visin 2016, relationship 7, for the shape; torch's documentation for padding and ceil_mode.
+    Raises ArgumentError for what are no integers, ShapeError where torch refuses the call.
+    Source: Dumoulin & Visin 2016, relationship 7; torch's documentation for padding and ceil_mode.
 
-    >>> MaxPool2d(3, stride=2, padding=1).reference([[[0, 1, 2, 3], [4, 5, 6, 7], [8, 9, 10, 11], [12, 13, 14, 15]]])
-    [[[5, 7], [13, 15]]]
+    >>> MaxPool2d(2, stride=1).reference([[[0, 1, 2], [3, 4, 5], [6, 7, 8]]])
+    [[[4, 5], [7, 8]]]
     """
 
     spatial = 2
@@ -252,7 +237,8 @@ class AvgPool2d(_AvgPool):
 
     y[n, c, p] = sum_k x[n, c, p * stride - padding + k] / divisor(p)
     Input (N, C, H, W) or (C, H, W). Padding must be at most half the kernel.
-    Source: torch's documentation; the divisor of an overhanging window is what ONNX and torch came to agree on.
+    Raises ArgumentError for what are no integers, ShapeError where torch refuses the call.
+    Source: torch's documentation; the divisor of an overhanging window is what ONNX and torch agree on.
 
     >>> AvgPool2d(2).output_shape((1, 3, 7, 8))
     (1, 3, 3, 4)
@@ -275,64 +261,53 @@ def domain(operator: type[_Pool]) -> Any:
     spatial, maximum = operator.spatial, issubclass(operator, _MaxPool)
 
     def draw(pick: Pick) -> tuple[Mapping[str, Any], tuple[Shape, ...]]:
-        most = 3 if spatial == 3 else 4
-        kernel = [pick.integer(1, most) for _ in range(spatial)]
+        kernel = [pick.integer(1, 3 if spatial == 3 else 4) for _ in range(spatial)]
         stride = None if pick.choice((False, False, True)) else [pick.integer(1, 5) for _ in range(spatial)]
-        padding = [pick.integer(0, k // 2) for k in kernel]
-        dilation = [pick.integer(1, 3) if maximum and pick.choice((False, True)) else 1 for _ in range(spatial)]
-        ceil = pick.choice((False, True))
-        arguments: dict[str, Any] = {"kernel_size": spell(pick, kernel)}
-        if stride is not None:
-            arguments["stride"] = spell(pick, stride)
-        if any(padding):
-            arguments["padding"] = spell(pick, padding)
-        if ceil:
-            arguments["ceil_mode"] = True
-        if maximum and set(dilation) != {1}:
-            arguments["dilation"] = spell(pick, dilation)
-        if maximum and pick.choice((False, True)):
-            arguments["return_indices"] = True
-        if not maximum and pick.choice((False, True)):
-            arguments["count_include_pad"] = False
-        if not maximum and spatial > 1 and pick.choice((False, False, True)):
-            arguments["divisor_override"] = pick.choice((1, 2, 3, 7))
-        sizes = [_size(pick, axis, operator is AvgPool3d) for axis in operator(**arguments).windows]
+        arguments: dict[str, Any] = {
+            "kernel_size": spell(pick, kernel),
+            "stride": stride and spell(pick, stride),
+            "padding": spell(pick, [pick.integer(0, k // 2) for k in kernel]),
+            "ceil_mode": pick.choice((False, True)),
+        }
+        if maximum:
+            dilation = [pick.integer(1, 3) if pick.choice((False, True)) else 1 for _ in range(spatial)]
+            arguments |= {"dilation": spell(pick, dilation), "return_indices": pick.choice((False, True))}
+        else:
+            arguments["count_include_pad"] = pick.choice((True, False))
+            if spatial > 1 and pick.choice((False, False, True)):
+                arguments["divisor_override"] = pick.choice((1, 2, 3, 7))
+        op = operator(**arguments)
+        sizes = [
+            _smallest_size(*axis) + pick.integer(0, 7)
+            for axis in zip(op.windows, op.least_sizes(), strict=True)
+        ]
         batch: Shape = pick.choice(((1,), (2,), (), (3,), (0,)))
         channels = pick.choice((1, 2, 3, 4, 5, 7, 8, 9, 15, 16, 17, 33))
         while channels > 1 and math.prod((*batch, channels, *sizes)) > 1500:
             channels //= 2
-        return arguments, ((*batch, channels, *sizes),)
+        return without_defaults(operator, arguments), ((*batch, channels, *sizes),)
 
     return draw
 
 
-def _size(pick: Pick, axis: Window, unpadded: bool) -> int:
-    """Draw an axis from its smallest legal size up (in ceil mode a window may be larger than the input)."""
-    if unpadded:
-        return axis.kernel + pick.integer(0, 7)
-    smallest = next(size for size in range(1, axis.span + 1) if axis.output_size(size) >= 1)
-    return smallest + pick.integer(0, 7)
+def _smallest_size(axis: Window, least: int) -> int:
+    """Return the smallest legal size of an axis (in ceil mode a window may be larger than the input)."""
+    return next(size for size in range(least, axis.span + 1) if axis.output_size(size) >= 1)
 
 
 # Laws
 
 
-def _values(op: Any, output: Array) -> Array:
-    return output[0] if getattr(op, "return_indices", False) else output
-
-
-def _values_alone(op: _MaxPool, shapes: tuple[Shape, ...]) -> bool:
-    return not op.return_indices and all(window.taps(op.windows, shapes[0][-op.spatial :]))
+def _every_window_has_a_tap(op: _Pool, shapes: tuple[Shape, ...]) -> bool:
+    return all(window.taps(op.windows, shapes[0][-op.spatial :]))
 
 
 def _max_is_minus_min(op: _MaxPool, call: Call, x: Array) -> tuple[Array, Array]:
     """The minimum of -x, tap by tap, is minus the maximum of x."""
-    minima = []
     planes, sizes = op._planes(nested.elementwise(lambda value: -value, x))
-    for plane in planes:
-        for taps in window.taps(op.windows, sizes):
-            minima.append(-min(plane[i] for _, i in taps))
-    return _values(op, call(op, x)), nested.unravel(minima, op.output_shape(nested.shape_of(x)))
+    taps = list(window.taps(op.windows, sizes))
+    minima = [-min(plane[i] for _, i in one) for plane in planes for one in taps]
+    return call(op, x), nested.unravel(minima, op.output_shape(nested.shape_of(x)))
 
 
 def _indices_point_at_maxima(op: _MaxPool, call: Call, x: Array) -> tuple[Array, Array]:
@@ -340,42 +315,60 @@ def _indices_point_at_maxima(op: _MaxPool, call: Call, x: Array) -> tuple[Array,
     shape = nested.shape_of(maxima)
     planes, _ = op._planes(x)
     per_plane = math.prod(shape[-op.spatial :])
-    pointed = [planes[p // per_plane][int(i)] for p, i in enumerate(nested.ravel(indices))]
+    pointed = [
+        planes[p // per_plane][int(i)] if 0 <= i < len(planes[0]) else math.nan
+        for p, i in enumerate(nested.ravel(indices))
+    ]
     return maxima, nested.unravel(pointed, shape)
-
-
-def _every_window_has_a_tap(op: _MaxPool, shapes: tuple[Shape, ...]) -> bool:
-    return op.return_indices and all(window.taps(op.windows, shapes[0][-op.spatial :]))
 
 
 def _average_is_sum_over_divisor(op: _AvgPool, call: Call, x: Array) -> tuple[Array, Array]:
     """On multiples of all divisors, the mean times the divisor is the sum that divisor 1 gives."""
-    sums = type(op)(op.kernel_size, op.stride, op.padding, op.ceil_mode, op.count_include_pad, 1)
-    _, sizes = op._planes(x)
-    divisors = [op.divisor(position, sizes) for position in window.positions(op.windows, sizes)]
+    divisors = op.divisors(nested.shape_of(x))
     x = nested.elementwise(lambda value: value * math.lcm(*divisors), x)
     means = call(op, x)
-    total = [value * divisors[i % len(divisors)] for i, value in enumerate(nested.ravel(means))]
-    return nested.unravel(total, nested.shape_of(means)), call(sums, x)
+    total = [value * divisor for value, divisor in zip(nested.ravel(means), divisors, strict=True)]
+    return nested.unravel(total, nested.shape_of(means)), call(laws.replaced(op, divisor_override=1), x)
 
 
 def _divisors_are_small(op: _AvgPool, shapes: tuple[Shape, ...]) -> bool:
     """16-bit floats hold the scaled sums only while the common multiple of the divisors is small."""
-    if op.spatial == 1:
-        return False
-    sizes = shapes[0][-op.spatial :]
-    return math.lcm(*(op.divisor(position, sizes) for position in window.positions(op.windows, sizes))) <= 4
+    return math.lcm(*op.divisors(shapes[0])) <= 4
 
 
 MAX_LAWS = (
-    BATCH,
-    CHANNELS,
-    Law("minimum", "max(x) = -min(-x)", _values_alone, _max_is_minus_min),
-    Law("indices", "x[indices] = max", _every_window_has_a_tap, _indices_point_at_maxima),
+    laws.BATCH,
+    laws.CHANNELS,
+    laws.STRIDE,
+    laws.SHIFT,
+    laws.padding_is_explicit(
+        "padding = the maximum of the input padded with its smallest element",
+        lambda x: min(nested.ravel(x)),
+        _every_window_has_a_tap,
+    ),
+    Law(
+        "minimum",
+        "max(x) = -min(-x)",
+        lambda op, shapes: not op.return_indices and _every_window_has_a_tap(op, shapes),
+        _max_is_minus_min,
+    ),
+    Law(
+        "indices",
+        "x[indices] = max",
+        lambda op, shapes: op.return_indices and _every_window_has_a_tap(op, shapes),
+        _indices_point_at_maxima,
+    ),
 )
 AVG_LAWS = (
-    BATCH,
-    CHANNELS,
+    laws.BATCH,
+    laws.CHANNELS,
+    laws.STRIDE,
+    laws.SHIFT,
+    laws.padding_is_explicit(
+        "padding = the mean of the input padded with zeros",
+        lambda x: 0,
+        lambda op, shapes: op.count_include_pad or op.divisor_override is not None,
+    ),
     Law("divisor", "mean * divisor = sum", _divisors_are_small, _average_is_sum_over_divisor),
 )
 
@@ -391,11 +384,13 @@ def _spec(operator: type[_Pool]) -> Spec:
         operands=("input",),
         keywords=keywords if maximum else means[: 5 if operator.spatial == 1 else 6],
         domain=domain(operator),
-        laws=MAX_LAWS if maximum else AVG_LAWS,
+        laws=MAX_LAWS if maximum else AVG_LAWS if operator.spatial > 1 else AVG_LAWS[:-1],
         judged="copy" if maximum else "sum",
         dtypes=("float32", "float64", "bfloat16", "float16", "int64") if maximum else Spec.dtypes,
         layer=name,
     )
 
 
-SPECS = tuple(_spec(operator) for operator in (MaxPool1d, MaxPool2d, MaxPool3d, AvgPool1d, AvgPool2d, AvgPool3d))
+SPECS = tuple(
+    _spec(operator) for operator in (MaxPool1d, MaxPool2d, MaxPool3d, AvgPool1d, AvgPool2d, AvgPool3d)
+)

@@ -14,13 +14,16 @@ from typing import Any
 from cnnspec import nested
 from cnnspec.errors import ShapeError
 from cnnspec.nested import Array, Shape
-from cnnspec.op import Operator, Pick, RoundingTerms, Spec
+from cnnspec.op import Operator, Pick, RoundingTerms, Spec, integer
 from cnnspec.scalars import exp, log
 
 
 @dataclass(frozen=True)
 class _Softmax(Operator):
     dim: int = -1
+
+    def __post_init__(self) -> None:
+        self.normalise(("dim",), integer)
 
     def output_shape(self, *input_shapes: Shape) -> Shape:
         """Return the shape of the input; ShapeError where it has no axis `dim`."""
@@ -83,7 +86,7 @@ class Softmax(_Softmax):
         """Return y and its roundings, d = m - x_i behind the largest of n.
 
         exp(x_i - m) carries d from the rounding of its argument and one error of exp; the sum carries n - 1
-        roundings, one error of exp and at most n / e from arguments, because d exp(-d) <= 1 / e; one division,
+        roundings, one error of exp and at most n / e from arguments, as d exp(-d) <= 1 / e; one division,
         one multiplication where it is done by the reciprocal, and one for O(u^2).
         """
         (input,) = arrays
@@ -114,8 +117,8 @@ class LogSoftmax(_Softmax):
     def rounding_terms(self, *arrays: Array) -> RoundingTerms:
         """Return |y| + 1 and its roundings for n elements.
 
-        With |y| = (m - x_i) + log sum: the subtractions cost |m - x_i| + |y|, the sum's relative error of at most
-        n + n / e and one error of exp pass the logarithm unmagnified, as sum >= 1; the logarithm adds its own.
+        With |y| = (m - x_i) + log sum: the subtractions cost |m - x_i| + |y|, the sum's relative error of at
+        most n + n / e and one error of exp pass the logarithm unmagnified, as sum >= 1; it adds its own.
         """
         values = [abs(value) + 1 for value in nested.ravel(self.reference(*arrays))]
         return RoundingTerms(values, [2 * self._sizes(arrays[0]) + 4] * len(values), elementary=2)

@@ -1,0 +1,215 @@
+"""Standalone scripts that repeat one call and say whether it still goes wrong; they import torch alone.
+
+The data of a script come from here: operands with their strides, and what is right for each output element.
+What it does with them stands in `templates/repro.py.txt`.
+"""
+
+import itertools
+import math
+import re
+import textwrap
+import zlib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import MISSING, fields
+from importlib.resources import files
+from pathlib import Path
+from string import Template
+from typing import Any
+
+from cnnspec import data
+from cnnspec.backends.layouts import strided
+from cnnspec.bounds import ErrorModel
+from cnnspec.cases import Case
+from cnnspec.compare import accepted
+from cnnspec.exact import Exact, evaluate
+from cnnspec.judge import channel_axis
+
+WIDTH = 110
+LONG = 1000
+USAGE = """Run it with `python repro.py [TARGET]`; it needs torch alone.
+TARGET is torch (torch.nn.functional), torch-nn (its layers), a dotted module, a .py file, module:function or
+file.py:function; a module or a file has a function of the operator's name.
+Exit status: 1 it reproduces, 0 it does not, 2 the target cannot be loaded or does not take this call."""
+PAD_LAYERS = {
+    "constant": "ConstantPad",
+    "reflect": "ReflectionPad",
+    "replicate": "ReplicationPad",
+    "circular": "CircularPad",
+}
+
+
+def file_name(backend: str, law: str, case: Case) -> str:
+    """Return a name for the script of a failure.
+
+    >>> file_name("kernels.py:relu", "forward", Case.parse("relu(input=(2,), dtype='float16', seed=3)"))
+    'relu-kernels_py_relu-float16-forward-315f87.py'
+    """
+    safe = re.sub(r"[^A-Za-z0-9-]+", "_", backend).strip("_-")[-60:]
+    checksum = zlib.crc32(str(case).encode()) % 2**24
+    return f"{case.operator}-{safe}-{case.dtype}-{law}-{checksum:06x}.py"
+
+
+def script(
+    case: Case,
+    target: str,
+    *,
+    message: str,
+    model: ErrorModel | None,
+    law: str = "forward",
+    device: str = "cpu",
+    timeout_seconds: int = 60,
+    layers: bool = False,
+) -> str:
+    """Return the text of a script that calls `target` as `case` says.
+
+    It checks that the call returns, what it returns (each element with the verdict that `model` gives), that
+    it leaves its inputs as they were, and that 20 calls give the same bits.
+
+    message: what was found;   law: what was broken; neither changes what is checked
+    layers:  the target was called through layers of torch.nn, which are lazy for odd seeds
+    """
+    operands = data.operands(case)
+    parts = [
+        _constants(TARGET=_located(target), DEVICE=device, TIMEOUT=timeout_seconds),
+        _call(case, lazy=layers and case.seed % 2 == 1),
+        *_operands(case, operands),
+        *_output(evaluate(case.spec, case.operation, operands), case, model),
+    ]
+    template = files("cnnspec").joinpath("templates/repro.py.txt").read_text(encoding="utf-8")
+    return Template(template).substitute(
+        docstring=_docstring(case, message, law),
+        data="\n".join(parts),
+        tf32=model is not None and model.inputs == "tf32",
+    )
+
+
+def _docstring(case: Case, message: str, law: str) -> str:
+    """Return what the script says of itself; a case line may be wrapped, and long data stand below."""
+    line = str(case)
+    if len(line) > LONG and case.data is not None:
+        line = f"{line.partition(', data=')[0]}, data=...)"
+    paragraphs = [_wrapped(message), _wrapped(line, "    "), f"The law that it breaks is {law!r}.", USAGE]
+    text = "".join(c if c.isprintable() or c == "\n" else " " for c in "\n\n".join(paragraphs))
+    return text.replace("\\", "\\\\").replace('"', "'")
+
+
+def _located(target: str) -> str:
+    """Return a target as the script finds it anywhere: a file by its full path, torch by its bare name."""
+    path, colon, name = (target, "", "") if target.endswith(".py") else target.rpartition(":")
+    if path.endswith(".py") and Path(path).is_file():
+        return f"{Path(path).absolute()}{colon}{name}"
+    return re.sub(r"^(torch|torch-nn)-cuda(-tf32)?$", r"\1", target)
+
+
+def _call(case: Case, lazy: bool) -> str:
+    """Return how the functional form takes the arguments, and how the layer does."""
+    spec, arguments = case.spec, case.arguments
+    defaults = {f.name: f.default for f in fields(spec.operator) if f.name in spec.keywords}  # type: ignore[arg-type]
+    named = {
+        name: arguments.get(name, default) for name, default in defaults.items() if default is not MISSING
+    }
+    layer, layer_arguments = _layer(case)
+    if lazy and case.operation.parameter_shapes():
+        layer = f"Lazy{layer}"
+        layer_arguments = {
+            k: v for k, v in layer_arguments.items() if k not in ("in_channels", "in_features")
+        }
+    mode = arguments.get("padding_mode", "zeros")
+    return _constants(
+        OPERATOR=spec.name,
+        DTYPE=case.dtype,
+        POSITIONAL={name: arguments[name] for name, default in defaults.items() if default is MISSING},
+        NAMED=named,
+        AT_DEFAULT=[name for name in named if named[name] == defaults[name]],
+        GATHERS=spec.gathers,
+        LAYER=layer,
+        LAYER_ARGUMENTS=layer_arguments,
+        LAYER_ALONE=[f"padding_mode={mode!r}"] if mode != "zeros" else [],
+    )
+
+
+def _layer(case: Case) -> tuple[str, dict[str, Any]]:
+    """Return the name of the layer in torch.nn and its arguments."""
+    arguments = dict(case.arguments)
+    if case.operator != "pad":
+        return case.spec.layer, arguments
+    mode = arguments.pop("mode", "constant")
+    value = {"value": arguments.get("value", 0)} if mode == "constant" else {}
+    return f"{PAD_LAYERS[mode]}{len(arguments['padding']) // 2}d", {"padding": arguments["padding"], **value}
+
+
+def _operands(case: Case, operands: Mapping[str, Any]) -> Iterable[str]:
+    """Yield the operands: their values, and how they lie in memory."""
+    lines = []
+    for name in case.spec.operands:
+        if name not in operands:
+            lines.append(f"    {name!r}: None,")
+            continue
+        array = operands[name]
+        strides, offset, size = strided(
+            array.shape, case.layout.get(name, "contiguous"), channel_axis(case, name)
+        )
+        yield _numbers(name.upper(), array.ravel().tolist())
+        lines.append(f"    {name!r}: ({array.shape}, {strides}, {offset}, {size}, {name.upper()}),")
+    head = "OPERANDS = {  # name: (shape, strides, offset, elements of the storage, values)"
+    yield "\n".join([head, *lines, "}"]).replace("'", '"')
+
+
+def _output(exact: Exact, case: Case, model: ErrorModel | None) -> Iterable[str]:
+    """Yield the shape of the output and what is right for each element."""
+    bounds = [accepted(exact, i, case.dtype, model) or (None,) * 3 for i in range(math.prod(exact.shape))]
+    lowest, expected, highest = ([bound[k] for bound in bounds] for k in range(3))
+    yield f"SHAPE = {tuple(exact.shape)}"
+    yield _numbers("EXPECTED", expected)
+    if repr(lowest) == repr(highest):
+        yield "LOWEST = HIGHEST = EXPECTED"
+    else:
+        yield _numbers("LOWEST", lowest)
+        yield _numbers("HIGHEST", highest)
+    indices = exact.indices if getattr(case.operation, "return_indices", False) else None
+    yield (
+        _numbers("INDICES", [None if i < 0 else i for i in indices])
+        if indices is not None
+        else "INDICES = None"
+    )
+
+
+def _numbers(name: str, values: Sequence[Any]) -> str:
+    runs = [(word, len(list(run))) for word, run in itertools.groupby(map(_spelled, values))]
+    words = [f"{word}*{count}" if count > 3 else " ".join([word] * count) for word, count in runs]
+    return f'{name} = """\n{_wrapped(" ".join(words))}\n"""'
+
+
+def _spelled(value: Any) -> str:
+    """Return a number as the script reads it: exactly, and in decimal where that is short.
+
+    >>> [_spelled(value) for value in (3.0, -0.0, 0.1, 1 / 3, math.nan, None)]
+    ['3', '-0.0', '0.1', '0x1.5555555555555p-2', 'nan', '?']
+    """
+    if value is None:
+        return "?"
+    short = repr(value)
+    if not isinstance(value, float) or short == "0.0" or (value.is_integer() and 0 < abs(value) < 1e6):
+        return str(int(value))
+    return short if len(short) <= 7 else re.sub(r"\.?0*p", "p", value.hex())
+
+
+def _constants(**values: Any) -> str:
+    return "\n".join(f"{name} = {_literal(value)}" for name, value in values.items())
+
+
+def _literal(value: Any) -> str:
+    """Return a literal with the quotes that Python's formatters prefer."""
+    text = repr(value)
+    return text if '"' in text or "\\" in text else text.replace("'", '"')
+
+
+def _wrapped(text: str, indent: str = "") -> str:
+    return textwrap.fill(
+        text,
+        WIDTH,
+        initial_indent=indent,
+        subsequent_indent=indent,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )

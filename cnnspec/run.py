@@ -1,0 +1,317 @@
+"""Running a plan: in worker processes that may die, or in this process for a callable; and the one-line API."""
+
+import contextlib
+import dataclasses
+import datetime as dt
+import hashlib
+import inspect
+import json
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from cnnspec._version import __version__
+from cnnspec.backends import Backend
+from cnnspec.backends.targets import resolve
+from cnnspec.cases import Case
+from cnnspec.conformance import Plan, Session, known_laws
+from cnnspec.errors import CnnspecError
+from cnnspec.judge import Row, Trial
+from cnnspec.report.results import Results
+
+Progress = Callable[[Mapping[str, Any]], None]
+
+DTYPES_OF_LIBRARIES = ("numpy", "hypothesis")
+
+
+def check(
+    target: Any,
+    ops: Sequence[str] | None = None,
+    dtypes: Sequence[str] | None = None,
+    examples: int | None = None,
+    seed: int | None = None,
+    **options: Any,
+) -> Results:
+    """Judge `target` against the exact reference and return the results.
+
+    target: a built-in name, a module, a file, `module:function`, a function, or a `cnnspec.Backend`. A string is
+    judged in worker processes; an object in this process, without isolation: what ends it ends this process.
+    ops, dtypes, examples, seed: as on the command line; by default all that the target has, and seed 0.
+
+    >>> import torch, cnnspec
+    >>> cnnspec.check(torch.nn.functional.relu, examples=5).ok
+    True
+    """
+    only = tuple(ops or ())
+    plan = Plan(
+        targets=(target if isinstance(target, str) else target_name(target),),
+        operators=only or Plan.operators,
+        only=only,
+        dtypes=tuple(dtypes or ()),
+        examples=Plan.examples if examples is None else examples,
+        seed=seed or 0,
+        **options,
+    )
+    plan.check()
+    if not isinstance(target, str):
+        return run_here(plan, resolve(target, list(only) or None, plan.device))
+    with tempfile.TemporaryDirectory(prefix="cnnspec-") as directory:
+        return run_workers(plan, Path(directory))
+
+
+def assert_conforms(function: Any, operator: str | None = None, **options: Any) -> None:
+    """Raise AssertionError, with the smallest failing case and a reproducer, unless `function` conforms.
+
+    >>> import torch, cnnspec
+    >>> cnnspec.assert_conforms(torch.nn.functional.conv2d, "conv2d", examples=5)
+    """
+    __tracebackhide__ = True
+    options.setdefault("examples", 100)
+    results = check(function, ops=[operator] if operator else None, **options)
+    if results.ok:
+        return
+    if not results.failures:
+        raise AssertionError(f"nothing could be judged: {results.score_line()}")
+    folder = Path(tempfile.mkdtemp(prefix="cnnspec-"))
+    results.save(folder)
+    lines = [f"{len(results.failures)} of the laws are broken; {results.score_line()}"]
+    for failure in results.failures[:5]:
+        row = failure.row
+        lines += [
+            "",
+            f"{row['operator']} {row['dtype']} breaks {row['law']}: {row.get('message')}",
+            f"  case: {row['case']}",
+        ]
+        lines += [f"  looks like: {row['looks_like']}"] if row.get("looks_like") else []
+        lines += (
+            [f"  reproduce: python {folder / 'reproducers' / row['reproducer']}"]
+            if row.get("reproducer")
+            else []
+        )
+    raise AssertionError("\n".join([*lines, "", f"report: {folder / 'conformance.html'}"]))
+
+
+def replay(line: "str | Case", target: Any = "torch", device: str = "cpu") -> list[Row]:
+    """Judge one case line on `target` in this process and return its rows.
+
+    >>> import cnnspec
+    >>> rows = cnnspec.replay("relu(input=(3,), dtype='float32', data={'input': [1.0, -2.0, 3.0]})")
+    >>> [row["status"] for row in rows]
+    ['pass', 'pass', 'pass']
+    """
+    case = Case.parse(line) if isinstance(line, str) else line
+    rows = []
+    for backend in resolve(target, [case.operator], device):
+        backend.prepare()
+        rows += Trial(case).rows(backend)
+    return rows
+
+
+def target_name(target: Any) -> str:
+    """Return what a reproducer can load `target` by: its file and name, or its name alone."""
+    if isinstance(target, Backend):
+        return target.name
+    name = getattr(target, "__name__", type(target).__name__)
+    with contextlib.suppress(TypeError):
+        file = inspect.getsourcefile(target)
+        if file and "<" not in f"{file}{name}" and not inspect.ismodule(target):
+            return f"{file}:{name}"
+    return str(name)
+
+
+def run_here(plan: Plan, backends: Sequence[Backend]) -> Results:
+    """Run a plan in this process."""
+    if len(backends) == 1 and not backends[0].builtin:
+        backends = [dataclasses.replace(backends[0], name=plan.targets[0])]
+    scripts: dict[str, str] = {}
+    session = Session(
+        plan, backends, on_failure=lambda row, script: scripts.update({row["reproducer"]: script})
+    )
+    plan = dataclasses.replace(plan, operators=session.operators())
+    started = time.time()
+    entries: list[Mapping[str, Any]] = [header(plan, session.backends, "in process, without isolation")]
+    for chunk in plan.chunks():
+        entries += session.run(chunk)
+    entries.append(_end(started, interrupted=False))
+    return Results.from_entries(entries, scripts=scripts)
+
+
+def run_workers(plan: Plan, directory: Path, jobs: int = 0, progress: Progress | None = None) -> Results:
+    """Run a plan in worker processes under pytest-xdist and return what `directory/results.jsonl` then holds.
+
+    A call that ends its worker, or outlasts `plan.case_seconds`, is one row; Ctrl-C keeps what has been found.
+    """
+    session = Session(plan)
+    plan = _with_earlier_failures(plan, directory)
+    plan = dataclasses.replace(
+        plan, operators=session.operators() or plan.operators, directory=str(directory)
+    )
+    folder = _prepare(plan, directory)
+    started = time.time()
+    record = directory / "results.jsonl"
+    if not record.exists():
+        _append(record, header(plan, session.backends, "worker processes"))
+    interrupted = False
+    with (folder / "pytest.log").open("w") as log:
+        process = subprocess.Popen(  # noqa: S603 - our own interpreter
+            _command(folder, jobs), stdout=log, stderr=log, env=_worker_environment()
+        )
+        try:
+            for row in _follow(record, process):
+                if progress:
+                    progress(row)
+        except KeyboardInterrupt:
+            interrupted = True
+            _stop(process)
+    _append(record, _end(started, interrupted))
+    _report_breakdown(process.returncode, folder, record, interrupted)
+    shutil.rmtree(folder, ignore_errors=True)
+    return Results.read(record)
+
+
+def _prepare(plan: Plan, directory: Path) -> Path:
+    """Make the run's private folder with the plan in it."""
+    folder = directory / ".cnnspec"
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    (folder / "plan.json").write_text(plan.dump(), encoding="utf-8")
+    (folder / "pytest.ini").write_text("[pytest]\n", encoding="utf-8")
+    return folder
+
+
+def _command(folder: Path, jobs: int) -> list[str]:
+    options = (
+        "-p xdist -p cnnspec.pytest_plugin -p no:cacheprovider --noconftest -q --dist load --maxschedchunk 1"
+    )
+    workers = ["-n", str(jobs or os.cpu_count() or 1), "--max-worker-restart", "100000"]
+    plan = ["-c", str(folder / "pytest.ini"), "--rootdir", str(folder), str(folder / "plan.json")]
+    return [sys.executable, "-m", "pytest", *options.split(), *workers, *plan]
+
+
+def _worker_environment() -> dict[str, str]:
+    """Return the environment of the workers: one thread each, no plugin that was not asked for."""
+    single = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
+    path = os.pathsep.join(p for p in (os.environ.get("PYTHONPATH", ""), str(Path(__file__).parents[1])) if p)
+    drop = ("PYTEST_ADDOPTS", "PYTEST_XDIST_WORKER", "PYTEST_CURRENT_TEST")
+    kept = {key: value for key, value in os.environ.items() if key not in drop}
+    return {**kept, **single, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "PYTHONPATH": path}
+
+
+def _follow(record: Path, process: "subprocess.Popen[bytes]") -> Iterator[Mapping[str, Any]]:
+    """Yield the entries that appear in the record until the process ends."""
+    with record.open(encoding="utf-8") as file:
+        rest = ""
+        while True:
+            running = process.poll() is None
+            rest += file.read()
+            *lines, rest = rest.split("\n")
+            for line in lines:
+                yield json.loads(line)
+            if not running:
+                return
+            time.sleep(0.2)
+
+
+def _stop(process: "subprocess.Popen[bytes]") -> None:
+    """End the workers: they were interrupted with us in a terminal, or are told now."""
+    with contextlib.suppress(KeyboardInterrupt, subprocess.TimeoutExpired):
+        process.send_signal(2)
+        process.wait(10)
+        return
+    process.kill()
+    process.wait()
+
+
+def _report_breakdown(code: int | None, folder: Path, record: Path, interrupted: bool) -> None:
+    """Raise CnnspecError, with the end of the log, where pytest itself failed rather than a case."""
+    if interrupted or code in (0, 1, 5):
+        return
+    tail = (folder / "pytest.log").read_text(errors="replace").strip().splitlines()[-15:]
+    raise CnnspecError(
+        f"the run broke down (pytest exit status {code}); {record} keeps its rows:\n" + "\n".join(tail)
+    )
+
+
+def _append(record: Path, entry: Mapping[str, Any]) -> None:
+    with record.open("a", encoding="utf-8") as file:
+        file.write(json.dumps(entry, allow_nan=False, default=str) + "\n")
+
+
+def header(plan: Plan, backends: Sequence[Backend], isolation: str) -> dict[str, Any]:
+    """Return the first line of a record: what ran, where, and on what."""
+    facts = environment()
+    return {
+        "kind": "header",
+        "schema_version": 1,
+        "cnnspec": __version__,
+        "started_utc": _now(),
+        "seed": plan.seed,
+        "command": "cnnspec check " + " ".join(plan.targets),
+        "targets": [_described(backend, plan) for backend in backends],
+        "operators": list(plan.operators),
+        "dtypes": sorted({dtype for _, dtype in plan.cells()}),
+        "laws": list(plan.laws or known_laws()),
+        "examples": plan.examples,
+        "budget_seconds": None if plan.deadline is None else round(plan.deadline - time.time()),
+        "isolation": isolation,
+        "environment": facts,
+        "fingerprint": hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:12],
+    }
+
+
+def _described(backend: Backend, plan: Plan) -> dict[str, Any]:
+    dtypes = sorted({dtype for _, dtype in plan.cells()})
+    models = {dtype: backend.model(dtype) for dtype in dtypes}
+    return {
+        "name": backend.name,
+        "description": backend.description,
+        "device": backend.device,
+        "models": {dtype: one.name if one else "exact" for dtype, one in models.items()},
+    }
+
+
+def environment() -> dict[str, Any]:
+    """Return what can change a number: versions, processor, torch's switches."""
+    from importlib.metadata import version
+
+    from cnnspec.backends import torch
+
+    libraries = {name: version(name) for name in DTYPES_OF_LIBRARIES}
+    return {
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        **libraries,
+        **torch.environment(),
+        "threads": 1,
+    }
+
+
+def _end(started: float, interrupted: bool) -> dict[str, Any]:
+    seconds = round(time.time() - started, 2)
+    return {"kind": "end", "finished_utc": _now(), "seconds": seconds, "interrupted": interrupted}
+
+
+def _now() -> str:
+    return dt.datetime.now(dt.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def _with_earlier_failures(plan: Plan, directory: Path, most: int = 50) -> Plan:
+    """Return the plan with the cases that failed in the run that `directory` holds, which becomes `previous.jsonl`."""
+    record = directory / "results.jsonl"
+    if not record.exists():
+        return plan
+    try:
+        rows = Results.read(directory).rows
+    except CnnspecError:
+        rows = ()
+    record.replace(directory / "previous.jsonl")
+    shutil.rmtree(directory / "reproducers", ignore_errors=True)
+    bad = [str(row["case"]) for row in rows if row.get("status") in ("fail", "crash", "timeout", "flaky")]
+    return dataclasses.replace(plan, earlier=tuple(dict.fromkeys(bad))[:most])

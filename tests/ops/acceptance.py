@@ -1,0 +1,62 @@
+"""Acceptance in both directions: what cnnspec and torch on the CPU say to the same arguments and shapes."""
+
+import warnings
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import torch
+
+import cnnspec
+from cnnspec.errors import ArgumentError, ShapeError
+from cnnspec.nested import Shape
+
+CONSTRUCTOR, CALL = "the constructor refuses", "the call refuses"
+Answer = str | Shape
+Question = tuple[str, Mapping[str, Any], tuple[Shape, ...]]
+
+FUNCTIONS: dict[str, Callable[..., Any]] = {
+    "Add": lambda: torch.add,
+    "Concat": lambda dim=1: lambda *inputs: torch.cat(inputs, dim),
+    "Pad": lambda padding, mode="constant", value=0: (
+        lambda x: torch.nn.functional.pad(x, padding, mode, value if mode == "constant" else None)
+    ),
+}
+
+
+def ours(name: str, arguments: Mapping[str, Any], shapes: tuple[Shape, ...]) -> Answer:
+    """Return who refuses in cnnspec, or the output shape."""
+    try:
+        operator = getattr(cnnspec, name)(**arguments)
+    except ArgumentError:
+        return CONSTRUCTOR
+    try:
+        return tuple(operator.output_shape(*shapes))
+    except ShapeError:
+        return CALL
+
+
+def theirs(
+    name: str, arguments: Mapping[str, Any], shapes: tuple[Shape, ...], dtype: torch.dtype = torch.float32
+) -> Answer:
+    """Return who refuses in torch, or the output shape."""
+    make = FUNCTIONS.get(name) or getattr(torch.nn, name)
+    with warnings.catch_warnings(), torch.no_grad():
+        warnings.simplefilter("ignore")  # of parameters without elements, and of "same" with even kernels
+        try:
+            layer = make(**arguments)
+        except (TypeError, ValueError, RuntimeError):
+            return CONSTRUCTOR
+        try:
+            output = layer(*(torch.zeros(shape, dtype=dtype) for shape in shapes))
+        except (TypeError, ValueError, RuntimeError, IndexError):
+            return CALL
+    return tuple((output[0] if isinstance(output, tuple) else output).shape)
+
+
+def disagreements(questions: Iterable[Question]) -> list[str]:
+    """Return one line for each question that the two answer differently."""
+    return [
+        f"{name}({arguments}) on {shapes}: cnnspec {mine}, torch {other}"
+        for name, arguments, shapes in questions
+        if (mine := ours(name, arguments, shapes)) != (other := theirs(name, arguments, shapes))
+    ]

@@ -1,0 +1,35 @@
+"""torch's layer for a drawn operator, or its function where there is none, in float64."""
+
+from typing import Any
+
+import torch
+
+from cnnspec import nested, ops
+from cnnspec.nested import Array
+from cnnspec.op import arguments_of
+from tests.ops.draws import Draw
+
+FUNCTIONS: dict[str, Any] = {
+    "add": lambda op, a, b: a + b,
+    "concat": lambda op, *inputs: torch.cat(inputs, op.dim),
+    "pad": lambda op, x: torch.nn.functional.pad(
+        x, op.padding, op.mode, op.value if op.mode == "constant" else None
+    ),
+}
+
+
+def tensor(values: Array, dtype: torch.dtype = torch.float64) -> torch.Tensor:
+    return torch.tensor(nested.ravel(values), dtype=dtype).reshape(nested.shape_of(values))
+
+
+def torch_output(draw: Draw, tensors: list[torch.Tensor]) -> Any:
+    """Return the output for the inputs and parameters."""
+    inputs, parameters = tensors[: len(draw.inputs)], tensors[len(draw.inputs) :]
+    if draw.name in FUNCTIONS:
+        return FUNCTIONS[draw.name](draw.op, *inputs)
+    arguments = arguments_of(draw.op)
+    if draw.name == "avg_pool1d":
+        del arguments["divisor_override"]
+    layer = getattr(torch.nn, ops.spec(draw.name).layer)(**arguments).double()
+    names = draw.op.parameter_shapes()
+    return torch.func.functional_call(layer, dict(zip(names, parameters, strict=True)), tuple(inputs))

@@ -1,0 +1,274 @@
+"""Summaries: shapes, costs and receptive fields along a sequence, and operators as text."""
+
+import csv
+import io
+import json
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+from cnnspec.errors import ArgumentError, ShapeError, UsageError
+from cnnspec.op import Operator
+from cnnspec.spelling import spec_name, spelled
+from cnnspec.tables import parse_operator, summary
+from cnnspec.window import ReceptiveField
+
+
+def layers(*texts: str) -> list[Operator]:
+    return [parse_operator(text) for text in texts]
+
+
+# Fleuret, "Deep learning", 4.6: the table of shapes, parameters and products of its LeNet-like network.
+LENET = {
+    "Conv2d(1, 32, 5)": ((1, 32, 24, 24), 832, 460_800),
+    "MaxPool2d(3)": ((1, 32, 8, 8), 0, 0),
+    "ReLU()": ((1, 32, 8, 8), 0, 0),
+    "Conv2d(32, 64, 5)": ((1, 64, 4, 4), 51_264, 819_200),
+    "MaxPool2d(2)": ((1, 64, 2, 2), 0, 0),
+    "Flatten()": ((1, 256), 0, 0),
+    "Linear(256, 200)": ((1, 200), 51_400, 51_200),
+    "Linear(200, 10)": ((1, 10), 2_010, 2_000),
+}
+
+
+def vgg16() -> list[str]:
+    """Return VGG-16's convolutions and poolings, as Simonyan & Zisserman's configuration D."""
+    texts, channels = [], 3
+    for width, count in ((64, 2), (128, 2), (256, 3), (512, 3), (512, 3)):
+        for _ in range(count):
+            texts += [f"Conv2d({channels}, {width}, 3, padding=1)", "ReLU()"]
+            channels = width
+        texts.append("MaxPool2d(2)")
+    return texts
+
+
+def test_lenet_of_the_lecture() -> None:
+    table = summary(layers(*LENET), (1, 1, 28, 28))
+    assert {row.op: (row.output_shape, row.parameter_count, row.macs) for row in table.rows} == LENET
+    assert (table.parameter_count, table.macs) == (105_506, 1_333_200)
+    assert table.flops == 2 * 1_333_200
+    assert table.bias_adds == 32 * 24 * 24 + 64 * 4 * 4 + 200 + 10
+    assert table.parameter_bytes == 4 * 105_506
+    assert table.output_shape == (1, 10)
+
+
+def test_receptive_field_of_vgg_16() -> None:
+    # Araujo, Norris, Sim, Distill 2019: 196 after conv5_3 and 212 after pool5; padding 90 by hand:
+    # the padding of 1 of two or three convolutions in front of strides 1, 2, 4, 8, 16.
+    table = summary(layers(*vgg16()), (1, 3, 224, 224))
+    conv5_3, _, pool5 = table.rows[-3:]
+    padding = 2 * 1 + 2 * 2 + 3 * 4 + 3 * 8 + 3 * 16
+    assert conv5_3.receptive_field == (ReceptiveField(196, 16, -padding),) * 2
+    assert pool5.receptive_field == (ReceptiveField(212, 32, -padding),) * 2
+    assert table.receptive_field == pool5.receptive_field
+
+
+@pytest.mark.parametrize(
+    ("texts", "shape", "field"),
+    [
+        (["ReLU"], (2, 3), ()),
+        (["Linear(3, 4)"], (2, 3), None),
+        (["Conv1d(1, 1, 3)", "Flatten"], (2, 1, 9), None),
+        (["Conv1d(1, 1, 3)", "Flatten", "ReLU"], (2, 1, 9), None),
+        (["ReLU", "Conv1d(1, 1, 3, stride=2)", "Sigmoid"], (2, 1, 9), (ReceptiveField(3, 2, 0),)),
+        (["Conv1d(1, 2, 3)", "Softmax(1)"], (2, 1, 9), (ReceptiveField(3, 1, 0),)),
+        (["Conv1d(1, 2, 3)", "Softmax(-1)"], (2, 1, 9), None),
+        # by hand: padding moves what output 0 sees, and nothing else
+        (["Pad((1, 2))", "Conv1d(1, 1, 3, stride=2)"], (2, 1, 9), (ReceptiveField(3, 2, -1),)),
+        (["Conv1d(1, 1, 3, stride=2)", "Pad((1, 2))"], (2, 1, 9), (ReceptiveField(3, 2, -2),)),
+        (
+            ["Pad((1, 1, 2, 2))", "Conv2d(1, 1, (3, 5), stride=(2, 1))", "AvgPool2d(2)"],
+            (1, 9, 9),
+            (ReceptiveField(5, 4, -2), ReceptiveField(6, 2, -1)),
+        ),
+    ],
+)
+def test_receptive_field_along_a_path(texts: list[str], shape: tuple[int, ...], field: Any) -> None:
+    assert summary(layers(*texts), shape).receptive_field == field
+
+
+def test_padding_costs_products_that_touch_no_data() -> None:
+    # by hand: rows of 2 + 3 + 3 + 2 taps on data out of 4 * 3, in both axes
+    table = summary(parse_operator("Conv2d(1, 1, 3, padding=1)"), (1, 1, 4, 4))
+    assert (table.macs, table.macs_effective) == (16 * 9, 10 * 10)
+
+
+def test_bytes_follow_the_dtype() -> None:
+    table = summary(parse_operator("Linear(3, 4)"), (2, 3), dtype="bfloat16")
+    assert (table.parameter_bytes, table.activation_bytes) == (2 * (12 + 4), 2 * 8)
+    with pytest.raises(ArgumentError, match="dtype='half'"):
+        summary(parse_operator("Linear(3, 4)"), (2, 3), dtype="half")
+
+
+def test_batch_may_be_a_name() -> None:
+    named, one = (summary(layers(*LENET), (batch, 1, 28, 28)) for batch in ("N", 1))
+    assert [row.output_shape for row in named.rows] == [("N", *row.output_shape[1:]) for row in one.rows]
+    assert named.macs == one.macs
+    assert str(named).endswith("for N = 1")
+    flat = summary(parse_operator("Flatten(start_dim=0)"), ("batch", 3, 5))
+    assert flat.output_shape == ("15batch",)
+    assert summary(parse_operator("Concat(0)"), (("N", 3), (4, 3))).output_shape == ("N+4", 3)
+
+
+def test_several_inputs_of_one_operator() -> None:
+    assert summary(parse_operator("Add"), ((2, 1, 5), (3, 1))).output_shape == (2, 3, 5)
+
+
+def test_names_are_kept() -> None:
+    table = summary({"stem": parse_operator("Conv1d(1, 2, 3)"), "act": parse_operator("ReLU")}, (1, 1, 9))
+    assert [row.name for row in table.rows] == ["stem", "act"]
+
+
+@pytest.mark.parametrize(
+    ("texts", "shape", "message"),
+    [
+        (
+            ["Conv2d(1, 2, 3)", "ReLU", "Conv2d(3, 4, 3)"],
+            (1, 1, 9, 9),
+            "layer 2, Conv2d(3, 4, 3), does not take (1, 2, 7, 7): in_channels=3 ",
+        ),
+        (
+            ["Flatten", "Linear(8, 2)"],
+            (1, 3, 3),
+            "layer 1, Linear(8, 2), does not take (1, 9): the last axis",
+        ),
+        (["ReLU", "Add"], (3, 5), "layer 1, Add(), does not take (3, 5): it takes 2 inputs"),
+        (["ReLU"], ((3, 5), (3, 5)), "layer 0, ReLU(), does not take (3, 5) and (3, 5): it takes 1 inputs"),
+        (["ReLU"], (3, "W"), "input_shape=(3, 'W') must hold sizes; the batch alone may be a name"),
+        (["ReLU"], (3, -1), "input_shape=(3, -1) must hold sizes"),
+        (["ReLU"], (3, 2.0), "input_shape=(3, 2.0) must hold sizes"),
+        (["Add"], (("N", 3), ("M", 3)), "must hold sizes; the batch alone may be a name"),
+    ],
+)
+def test_refusal_names_the_layer(texts: list[str], shape: Any, message: str) -> None:
+    with pytest.raises(ShapeError) as error:
+        summary(layers(*texts), shape)
+    assert message in str(error.value)
+
+
+def test_refusal_carries_the_layer() -> None:
+    with pytest.raises(ShapeError) as error:
+        summary({"head": parse_operator("Linear(8, 2)")}, (1, 9))
+    assert error.value.values["layer"] == "head"
+
+
+@pytest.mark.parametrize("wrong", [[], {}, ["ReLU"], [None]])
+def test_what_is_no_operator_is_refused(wrong: Any) -> None:
+    with pytest.raises(ArgumentError, match=r"no operator|is empty"):
+        summary(wrong, (1, 9))
+
+
+TABLE = summary(layers("Conv2d(3, 4, (3, 1), bias=False)", "ReLU", "Flatten"), ("N", 3, 5, 7))
+
+
+def test_text_is_aligned() -> None:
+    expected = """\
+layer  operator                          output shape  parameters  MACs  effective MACs  receptive field
+0      Conv2d(3, 4, (3, 1), bias=False)  (N, 4, 3, 7)          36   756             756  3x1
+1      ReLU()                            (N, 4, 3, 7)           0     0               0  3x1
+2      Flatten()                         (N, 84)                0     0               0  all
+total                                                          36   756             756
+1,512 FLOPs and 0 additions of a bias, for N = 1
+144 bytes of parameters and 1,008 of outputs in float32, for N = 1"""
+    assert str(TABLE) == expected
+
+
+def test_csv() -> None:
+    conv, _, flat = csv.DictReader(io.StringIO(TABLE.to_csv()))
+    assert (conv["name"], conv["output_shape"], conv["parameter_count"], conv["macs"]) == (
+        "0",
+        "Nx4x3x7",
+        "36",
+        "756",
+    )
+    assert (conv["receptive_size"], conv["receptive_stride"], conv["receptive_offset"]) == (
+        "3x1",
+        "1x1",
+        "0x0",
+    )
+    assert flat["receptive_size"] == ""
+
+
+def test_json() -> None:
+    told = json.loads(TABLE.to_json())
+    assert (told["dtype"], told["batch"], told["totals"]["macs"]) == ("float32", "N", 756)
+    assert told["rows"][0]["output_shape"] == ["N", 4, 3, 7]
+    assert told["rows"][0]["receptive_size"] == [3, 1]
+    assert told["rows"][2]["receptive_size"] is None
+
+
+def test_frame() -> None:
+    frame = TABLE.to_frame()
+    assert list(frame["macs"]) == [756, 0, 0]
+    assert frame.loc[0, "output_shape"] == ("N", 4, 3, 7)
+
+
+# Operators as text
+
+
+@pytest.mark.parametrize(
+    ("text", "canonical"),
+    [
+        ("Conv2d(3, 64, 7, stride=2, padding=3)", "Conv2d(3, 64, 7, stride=2, padding=3)"),
+        ("conv2d(3, 64, kernel_size=(7, 7))", "Conv2d(3, 64, 7)"),
+        (" Conv1d(in_channels=4, out_channels=8, kernel_size=3, bias=False) ", "Conv1d(4, 8, 3, bias=False)"),
+        ("Conv2d(4, 8, (3, 1), 1, 'same', groups=2)", "Conv2d(4, 8, (3, 1), padding='same', groups=2)"),
+        ("max_pool2d(2)", "MaxPool2d(2)"),
+        ("MaxPool2d((3, 2), stride=(3, 2))", "MaxPool2d((3, 2))"),
+        ("AvgPool2d(3, stride=2, divisor_override=5)", "AvgPool2d(3, stride=2, divisor_override=5)"),
+        ("ReLU", "ReLU()"),
+        ("relu()", "ReLU()"),
+        ("LogSoftmax(dim=1)", "LogSoftmax(dim=1)"),
+        ("Pad((1, -1), value=-2.5)", "Pad((1, -1), value=-2.5)"),
+    ],
+)
+def test_operator_from_text(text: str, canonical: str) -> None:
+    operator = parse_operator(text)
+    assert spelled(operator) == canonical
+    assert parse_operator(canonical) == operator
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("Conv2D(3, 64, 7)", "unknown operator 'Conv2D' in 'Conv2D(3, 64, 7)': did you mean 'Conv2d'?"),
+        ("Dense(3)", "unknown operator 'Dense' in 'Dense(3)': known are Conv1d, Conv2d, "),
+        (
+            "Conv2d(3, 64, 7, strid=2)",
+            "unknown argument 'strid' in 'Conv2d(3, 64, 7, strid=2)': did you mean 'stride'?",
+        ),
+        ("Conv2d(3, 64)", "'Conv2d(3, 64)': missing a required argument: 'kernel_size'"),
+        ("Conv2d(3, 64, 7, in_channels=3)", "multiple values for argument 'in_channels'"),
+        ("ReLU(1, 2)", "'ReLU(1, 2)': too many positional arguments"),
+        ("Conv2d(3, 64, 7, groups=2)", "groups=2 must divide in_channels=3"),
+        ("Conv2d('3', 64, 7)", "\"Conv2d('3', 64, 7)\": in_channels='3' must be an integer"),
+        ("Conv2d(3, 64", "not an operator: 'Conv2d(3, 64' ('(' was never closed)"),
+        ("Conv2d(3, 64, size)", "not an operator: 'Conv2d(3, 64, size)' (every argument must be a literal)"),
+        ("Conv2d(*[3, 64, 7])", "every argument must be a literal"),
+        ("Conv2d(**{'in_channels': 3})", "it must read as Name(value, argument=value, ...)"),
+        ("nn.Conv2d(3, 64, 7)", "it must read as Name(value, argument=value, ...)"),
+        ("3", "it must read as Name(value, argument=value, ...)"),
+        ("", "not an operator: '' (invalid syntax)"),
+    ],
+)
+def test_what_is_no_operator_is_named(text: str, message: str) -> None:
+    with pytest.raises(UsageError) as error:
+        parse_operator(text)
+    assert message in str(error.value)
+
+
+@dataclass(frozen=True)
+class Twice(Operator):
+    """Every pixel twice: an operator that the catalogue does not have."""
+
+    times: int = 2
+
+    def output_shape(self, *input_shapes: tuple[int, ...]) -> tuple[int, ...]:
+        return (*input_shapes[0][:-1], self.times * input_shapes[0][-1])
+
+
+def test_operator_outside_the_catalogue_has_a_row() -> None:
+    assert spec_name(Twice()) is None
+    (row,) = summary(Twice(times=3), (2, 5)).rows
+    assert (row.op, row.output_shape, row.receptive_field) == ("Twice(times=3)", (2, 15), None)

@@ -57,8 +57,9 @@ class Sigmoid(_Pointwise):
 
     @staticmethod
     def function(x: Any) -> Any:
-        """Return 1 / (1 + exp(-x))."""
-        return 1 / (1 + exp(-x))
+        """Return 1 / (1 + exp(-x)) through e = exp(-|x|), which cannot overflow: e / (1 + e) for negative x."""
+        e = exp(-abs(x))
+        return e / (1 + e) if x < 0 else 1 / (1 + e)
 
     def rounding_terms(self, *arrays: Array) -> RoundingTerms:
         """Return |y|, one error of exp damped by e / (1 + e), an addition, a division, one for O(u^2)."""

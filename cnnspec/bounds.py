@@ -21,6 +21,11 @@ class Format:
     smallest: int
     largest: int
 
+    @property
+    def smallest_normal(self) -> float:
+        """The smallest number with all its significand bits."""
+        return math.ldexp(1, self.smallest + self.precision - 1)
+
 
 FORMATS = {
     "float64": Format("float64", 53, -1074, 1024),

@@ -282,6 +282,8 @@ class Session:
         if listed is not None and not listed.expired(dt.datetime.now(dt.UTC).date()):
             row |= {"status": "xfail", "reason": listed.reason}
             row["expectation"] = {"reason": listed.reason, "link": listed.link}
+            if witness:
+                self._reproduce(row, case, backend)
             return
         if self.first(row["failure_id"]):
             self._explain(row, case, backend, chunk)
@@ -304,7 +306,11 @@ class Session:
             row |= {key: value for key, value in explained.items() if key not in ("seconds", "index")}
             row["original_case"] = str(case)
         row["minimal_case"] = row["case"]
-        culprit = Case.parse(row["culprit"]) if row.get("culprit") else smallest
+        self._reproduce(row, smallest, backend)
+
+    def _reproduce(self, row: Row, case: Case, backend: Backend) -> None:
+        """Add the operands of the call that is wrong, and its reproducer."""
+        culprit = Case.parse(row["culprit"]) if row.get("culprit") else case
         row["operands"] = operands_of(culprit)
         target = self.target_of.get(backend.name, backend.name)
         attach_reproducer(row, culprit, backend, target, self.plan.case_seconds, self.on_failure)

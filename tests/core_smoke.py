@@ -15,7 +15,7 @@ def main() -> int:
     from tests.floors import DEPENDENCY_FREE, FLOORS
 
     before = set(sys.modules)
-    names = [f"cnnspec.{entry}" for floor in FLOORS[:DEPENDENCY_FREE] for entry in floor]
+    names = [f"cnnspec.{entry.rstrip('/')}" for floor in FLOORS[:DEPENDENCY_FREE] for entry in floor]
     results = [doctest.testmod(importlib.import_module(name)) for name in ["cnnspec", *names]]
     roots = {name.partition(".")[0] for name in set(sys.modules) - before}
     foreign = sorted(roots - sys.stdlib_module_names - {"cnnspec"})

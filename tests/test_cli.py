@@ -20,12 +20,12 @@ import torch
 import torch.nn.functional as F
 
 def relu(x):
-    if x.numel() == 3:
+    if x.ndim == 2:
         ctypes.string_at(0)
     return F.relu(x)
 
 def tanh(x):
-    if x.numel() == 2:
+    if x.ndim == 4:
         time.sleep(600)
     return torch.tanh(x)
 
@@ -184,7 +184,7 @@ BAD = {
         ("check torch --dtype float31", "unknown dtype 'float31'"),
         ("check torch --law lineraity", "unknown law 'lineraity'"),
         ("check torch --contract fp8", "unknown error model 'fp8'"),
-        ("check torch --where __import__('os')", "where"),
+        ("check torch --where __import__('os')", "is not allowed; an expression takes names"),
         ("replay conv2d(", "not a case line: 'conv2d('"),
         ("replay conv9d(input=(1,))", "unknown operator 'conv9d'"),
         ("summary Conv9d(1,2) --input 1,2", "Conv9d"),

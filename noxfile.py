@@ -93,7 +93,7 @@ assert stem.macs((1, 3, 224, 224)) == 118_013_952
 BARE_COMMANDS = (
     ("-c", "import cnnspec"),
     ("-c", CALCULATION),
-    ("-m", "cnnspec", "list", "ops"),
+    ("-m", "cnnspec", "summary", "Conv2d(3, 64, 7, stride=2, padding=3)", "ReLU()", "--input", "1,3,224,224"),
 )
 SHORT_CHECK = ("-m", "cnnspec", "check", "torch", "--examples", "3", "--op", "conv2d", "--out", "report")
 

@@ -146,8 +146,11 @@ class Session:
         if self.plan.contract:
             wanted = model(self.plan.contract)
             formats = [name for name in FORMATS if name != "float64" or wanted.accumulate == "float64"]
-            for backend in self.backends:
-                backend.models = {**backend.models, **dict.fromkeys(formats, wanted)}
+            declared = dict.fromkeys(formats, wanted)
+            self.backends = [
+                dataclasses.replace(backend, models={**backend.models, **declared})
+                for backend in self.backends
+            ]
         for backend in self.backends:
             if not missing_device(backend):
                 backend.prepare()

@@ -250,9 +250,7 @@ def run(backend: Backend, case: Case, operands: Mapping[str, Any]) -> tuple[list
 
     Raises Violation for an exception or an output that is no array, UnsupportedCase for what it does not claim.
     """
-    from cnnspec.backends import torch as default
-
-    make, read = backend.arrays or default.tensor, backend.outputs or default.output
+    make, read = _converters(backend)
     made = [
         make(
             values, case.dtype, case.layout.get(name, "contiguous"), channel_axis(case, name), backend.device
@@ -285,6 +283,15 @@ def run(backend: Backend, case: Case, operands: Mapping[str, Any]) -> tuple[list
     if len(outputs) != 1 + bool(getattr(case.operation, "return_indices", False)):
         raise Violation("return_indices=True must return a pair (output, indices)")
     return outputs, changed
+
+
+def _converters(backend: Backend) -> tuple[Callable[..., Any], Callable[[Any], Output]]:
+    """Return what makes operands and reads outputs: torch's where the backend brings none of its own."""
+    if backend.arrays and backend.outputs:
+        return backend.arrays, backend.outputs
+    from cnnspec.backends import torch
+
+    return backend.arrays or torch.tensor, backend.outputs or torch.output
 
 
 def channel_axis(case: Case, operand: str) -> int:

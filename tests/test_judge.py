@@ -7,7 +7,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from cnnspec.backends import Backend
+from cnnspec.backends import Backend, Output
 from cnnspec.cases import Case
 from cnnspec.judge import Trial
 
@@ -163,3 +163,18 @@ def test_wrong_indices_of_a_maximum_are_found_where_the_maxima_are_right() -> No
     row = rows(last_wins, case)["forward"]
 
     assert row["message"] == "index at [0, 0] is 1, it must be 0: the first of equal maxima, the last NaN"
+
+
+def test_a_backend_brings_its_own_arrays() -> None:
+    def arrays(values: Any, dtype: str, layout: str, channel: int, device: str) -> Any:
+        return values.tolist(), lambda: repr(values).encode()
+
+    def outputs(array: Any) -> Output:
+        return Output(array, (len(array),), "float32", "cpu")
+
+    case = Case.parse("relu(input=(3,), data={'input': [1.0, -2.0, 3.0]})")
+    lists = Backend("lists", {"relu": lambda x: [max(v, 0.0) for v in x]}, arrays=arrays, outputs=outputs)
+    wrong = Backend("lists", {"relu": lambda x: x}, arrays=arrays, outputs=outputs)
+
+    assert {row["status"] for row in Trial(case).rows(lists)} == {"pass"}
+    assert Trial(case).violates(wrong, "forward")

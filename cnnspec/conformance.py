@@ -27,7 +27,7 @@ from cnnspec.judge import GENERAL_LAWS, Row, Trial
 from cnnspec.rows import attach_reproducer, cell_row, failure_id, harness_row, operands_of
 from cnnspec.shrink import generate, shrink
 
-EXAMPLES = 150
+EXAMPLES = 200
 CHUNK = 50
 EARLIER = -1000
 """Index of the first case that failed in an earlier run; witnesses of expectations count down from -1."""

@@ -140,7 +140,7 @@ def _special(case: Case, rng: np.random.Generator, shapes: dict[str, tuple[int, 
     arrays = _dense(case, rng, shapes)
     form = FORMATS[case.dtype]
     smallest, largest = math.ldexp(1, form.smallest), math.ldexp(1 - 2.0**-form.precision, form.largest)
-    kinds = ["nan", "infinite", "zeros", "large", "ties", "negative"]
+    kinds = ["nan", "mixed", "mixed", "infinite", "zeros", "large", "ties", "negative"]
     if case.dtype != "bfloat16" or case.spec.judged != "sum":
         kinds.append(
             "subnormal"
@@ -150,6 +150,8 @@ def _special(case: Case, rng: np.random.Generator, shapes: dict[str, tuple[int, 
     here = rng.random(x.shape) < 0.15
     if kind == "nan":
         x = np.where(here, math.nan, x)
+    elif kind == "mixed":
+        x = np.where(here, rng.choice([math.nan, math.nan, math.inf, -math.inf, -0.0, largest], x.shape), x)
     elif kind == "infinite":
         x = np.where(here, rng.choice([-math.inf, math.inf], x.shape), x)
     elif kind == "zeros":

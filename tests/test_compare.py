@@ -188,3 +188,11 @@ def test_only_outputs_that_are_not_all_zero_can_tell_anything() -> None:
 
     assert not judged(linear(2), {"input": zeros, "weight": ones}, [0.0]).discriminating
     assert judged(linear(2), {"input": ones, "weight": ones}, [2.0]).discriminating
+
+
+@pytest.mark.parametrize("other", [1.0, float(np.finfo(np.float32).max)])
+def test_an_infinity_is_judged_unless_finite_terms_may_overflow_to_the_other_one(other: float) -> None:
+    operands = {"input": np.array([[-math.inf, other, other]]), "weight": np.array([[1.0, 1.0, 1.0]])}
+
+    assert judged(linear(3), operands, [-math.inf]).holds
+    assert judged(linear(3), operands, [math.nan]).holds is (other > 1)

@@ -267,14 +267,14 @@ def domain(operator: type[_Pool]) -> Any:
             "kernel_size": spell(pick, kernel),
             "stride": stride and spell(pick, stride),
             "padding": spell(pick, [pick.integer(0, k // 2) for k in kernel]),
-            "ceil_mode": pick.choice((False, True)),
+            "ceil_mode": pick.choice((False, True, True)),
         }
         if maximum:
             dilation = [pick.integer(1, 3) if pick.choice((False, True)) else 1 for _ in range(spatial)]
             arguments |= {"dilation": spell(pick, dilation), "return_indices": pick.choice((False, True))}
         else:
-            arguments["count_include_pad"] = pick.choice((True, False))
-            if spatial > 1 and pick.choice((False, False, True)):
+            arguments["count_include_pad"] = pick.choice((True, True, False))
+            if spatial > 1 and pick.choice((False, False, False, False, True)):
                 arguments["divisor_override"] = pick.choice((1, 2, 3, 7))
         op = operator(**arguments)
         sizes = [

@@ -28,7 +28,7 @@ from cnnspec.report.results import Results
 
 Progress = Callable[[Mapping[str, Any]], None]
 
-DTYPES_OF_LIBRARIES = ("numpy", "hypothesis")
+LIBRARIES = ("numpy", "hypothesis")
 
 
 def check(
@@ -283,7 +283,7 @@ def environment() -> dict[str, Any]:
 
     from cnnspec.backends import torch
 
-    libraries = {name: version(name) for name in DTYPES_OF_LIBRARIES}
+    libraries = {name: version(name) for name in LIBRARIES}
     return {
         "python": platform.python_version(),
         "platform": platform.platform(),

@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 from cnnspec import ops
 from cnnspec.backends.layouts import LAYOUTS
 from cnnspec.cases import REGIMES, Case
-from cnnspec.errors import ShapeError
 
 T = TypeVar("T")
 
@@ -76,12 +75,3 @@ def cases(
     )
     case = Case(operator, arguments, inputs, dtype, regime, draw(st.integers(0, 2**32 - 1)), drawn)
     return case if where(case) else draw(st.nothing())
-
-
-def is_legal(case: Case) -> bool:
-    """Say whether the operator accepts the case's shapes."""
-    try:
-        case.operation.output_shape(*case.inputs)
-    except ShapeError:
-        return False
-    return True

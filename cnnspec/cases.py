@@ -15,15 +15,24 @@ from typing import Any
 from cnnspec import ops
 from cnnspec.errors import ArgumentError, UsageError
 from cnnspec.nested import Shape
-from cnnspec.op import Operator, Spec
+from cnnspec.op import Operator
+from cnnspec.spec import Spec
 
 REGIMES = ("integers", "sparse", "dense", "special", "impulse")
-_OWN = ("dtype", "regime", "seed", "layout", "data")
+BORDERLINE = "borderline"
+"""The regime of calls that may be illegal: their operands are zeros."""
+_OWN = ("dtype", "regime", "seed", "grad", "layout", "shapes", "dtypes", "data")
+GRAD_OUTPUT = "grad_output"
+"""The name of the output's gradient among layouts and data."""
 
 
 @dataclass(frozen=True)
 class Case:
     """One call of one operator on one set of data.
+
+    inputs: the shapes of `Spec.inputs`;   grad: the operands that require gradients, all that can where None
+    layout, data: by operand, and of "grad_output"
+    shapes, dtypes: of operands that are not as the arguments say, for calls that may be illegal
 
     >>> case = Case.parse("linear(in_features=3, out_features=2, input=(4, 3), dtype='float32', seed=7)")
     >>> case.operation.output_shape(*case.inputs)
@@ -38,8 +47,11 @@ class Case:
     dtype: str = "float32"
     regime: str = "integers"
     seed: int = 0
+    grad: tuple[str, ...] | None = None
     layout: Mapping[str, str] = field(default_factory=dict)
     data: Mapping[str, list[Any]] | None = None
+    shapes: Mapping[str, Shape] = field(default_factory=dict)
+    dtypes: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def spec(self) -> Spec:
@@ -53,16 +65,36 @@ class Case:
 
     def operand_shapes(self) -> dict[str, Shape]:
         """Return the shape of every input and parameter, in the order of the call."""
-        names = self.spec.operands[: self.spec.input_count]
+        names = self.spec.inputs
         if self.spec.gathers:
             names = tuple(f"input{n if n > 1 else ''}" for n in range(1, len(self.inputs) + 1))
-        return {**dict(zip(names, self.inputs, strict=True)), **self.operation.parameter_shapes()}
+        shapes = dict(zip(names, self.inputs, strict=True))
+        if set(self.spec.operands) <= set(names) or self.spec.gathers:
+            return shapes
+        shapes |= self.shapes or self.operation.buffer_shapes() | self.operation.parameter_shapes()
+        return {name: shapes[name] for name in (*names, *self.spec.operands) if name in shapes}
+
+    def dtype_of(self, operand: str) -> str:
+        """Return the dtype of an operand: that of the case, or int64 for indices and classes."""
+        return self.dtypes.get(operand, "int64" if operand in self.spec.integers else self.dtype)
+
+    @property
+    def differentiated(self) -> tuple[str, ...]:
+        """The operands whose gradients are asked for; none for integers."""
+        if self.dtype.startswith(("int", "uint")) or not self.operation.differentiable(*self.inputs):
+            return ()
+        constant = (*self.spec.constants, *self.spec.integers)
+        able = [name for name in self.operand_shapes() if name not in constant]
+        return tuple(name for name in able if self.grad is None or name in self.grad)
 
     def __str__(self) -> str:
-        inputs = dict(zip(self.spec.operands, self.inputs, strict=False))
+        inputs = dict(zip(self.spec.inputs, self.inputs, strict=False))
         parts: dict[str, Any] = {**self.arguments, **inputs, "dtype": self.dtype}
         parts |= {"regime": self.regime} | ({"seed": self.seed} if self.data is None else {})
+        parts |= {"grad": self.grad} if self.grad is not None else {}
         parts |= {"layout": dict(self.layout)} if self.layout else {}
+        parts |= {"shapes": dict(self.shapes)} if self.shapes else {}
+        parts |= {"dtypes": dict(self.dtypes)} if self.dtypes else {}
         parts |= {"data": {name: _spell(values) for name, values in self.data.items()}} if self.data else {}
         return f"{self.operator}({', '.join(f'{name}={value!r}' for name, value in parts.items())})"
 
@@ -77,11 +109,11 @@ class Case:
         """
         name, values = call_of(line, "case line")
         spec = ops.spec(name)
-        inputs = spec.operands[: spec.input_count]
+        inputs = spec.inputs
         missing = [operand for operand in inputs if operand not in values]
         if missing:
             raise UsageError(f"not a case line: {missing[0]}=(its shape) is missing in {line!r}")
-        if values.get("regime", REGIMES[0]) not in REGIMES:
+        if values.get("regime", REGIMES[0]) not in (*REGIMES, BORDERLINE):
             raise UsageError(f"regime={values['regime']!r} is not one of {', '.join(REGIMES)}")
         own = {key: values[key] for key in _OWN if key in values}
         if "data" in own:
@@ -89,11 +121,16 @@ class Case:
             own.setdefault("regime", "dense")  # algebraic laws are for data made for them
         arguments = {key: value for key, value in values.items() if key not in (*_OWN, *inputs)}
         case = cls(name, arguments, tuple(tuple(values[key]) for key in inputs), **own)
+        if case.regime == BORDERLINE:
+            return case  # it may be illegal
         try:
+            case.operation.parameter_shapes()  # illegal arguments are refused here
             shapes = case.operand_shapes()
         except (ArgumentError, TypeError) as error:
             raise UsageError(f"not a case line: {error} in {line!r}") from None
         for key, row in (case.data or {}).items():
+            if key == GRAD_OUTPUT:
+                continue
             if key not in shapes or len(row) != math.prod(shapes[key]):
                 raise UsageError(f"not a case line: data for {key!r} does not fill {shapes.get(key)}")
         return case

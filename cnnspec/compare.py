@@ -215,7 +215,7 @@ def _bounded(
     if _may_overflow(exact, i, model):
         return None
     expected = nearest(y, divisor, exponent, output)
-    error_terms = _error_terms(exact, i, divisor, model)
+    error_terms = _error_terms(exact, i, divisor, model, output)
     if error_terms == (0, 0):
         holds = actual == expected
         error = 0.0 if holds else _distance(expected, actual)
@@ -255,10 +255,11 @@ def _bounded(
 
 def _may_overflow(exact: Exact, i: int, model: ErrorModel) -> bool:
     """Say whether partial sums of the finite terms may leave the range of the accumulation in some order."""
-    return exact.magnitude[i].bit_length() + exact.exponent >= model.format.largest
+    size = max(exact.magnitude[i], exact.reach[i]) if exact.reach else exact.magnitude[i]
+    return size.bit_length() + exact.exponent >= model.format.largest
 
 
-def _error_terms(exact: Exact, i: int, divisor: int, model: ErrorModel) -> tuple[int, int]:
+def _error_terms(exact: Exact, i: int, divisor: int, model: ErrorModel, output: Format) -> tuple[int, int]:
     """Return E as (multiples of u times a unit of the values, multiples of half the smallest subnormal)."""
     form, size, count = model.format, exact.magnitude[i], exact.roundings[i]
     if exact.lattice is not None:
@@ -266,13 +267,17 @@ def _error_terms(exact: Exact, i: int, divisor: int, model: ErrorModel) -> tuple
         if representable and divisor == 1:
             return 0, 0
         if representable:
-            count = 1  # an exact sum, and one division
+            count = exact.divisions  # of a sum that is exact
         underflow = 0 if exact.lattice >= form.smallest and divisor == 1 else count
     else:
         underflow = 2 << (
             form.precision - 1
         )  # exp may leave the normal range: an absolute error of its smallest
     relative = (count + 2 * exact.elementary * model.elementary_ulps) * size
+    relative += (exact.stored * size) << max(0, form.precision - output.precision)
+    if exact.faint:
+        smallest = output.smallest if exact.stored else form.smallest
+        relative += (exact.faint[i] << form.precision >> -smallest) + 1
     if model.inputs and count:
         v = FORMATS[model.inputs].precision
         relative += (size << (form.precision - v + 1)) + (size << max(0, form.precision - 2 * v)) + 1

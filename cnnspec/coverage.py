@@ -34,7 +34,7 @@ def _pool(v: View) -> bool:
 
 
 def _max(v: View) -> bool:
-    return v.name.startswith("max")
+    return v.name.startswith("max_pool")
 
 
 def _avg(v: View) -> bool:
@@ -42,7 +42,7 @@ def _avg(v: View) -> bool:
 
 
 def _dilates(v: View) -> bool:
-    return "dilation" in v.arguments
+    return "dilation" in v.arguments and bool(v.windows)
 
 
 def _biased(v: View) -> bool:

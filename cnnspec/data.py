@@ -8,6 +8,7 @@ impulse:  one element that is not zero, which shows where it goes
 """
 
 import math
+import random
 import zlib
 from typing import Any
 
@@ -15,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cnnspec.bounds import FORMATS
-from cnnspec.cases import Case
+from cnnspec.cases import GRAD_OUTPUT, Case
 
 Values = npt.NDArray[Any]
 
@@ -28,10 +29,52 @@ def operands(case: Case) -> dict[str, Values]:
     """
     shapes = case.operand_shapes()
     if case.data is not None:
-        kind: Any = np.int64 if case.dtype not in FORMATS else np.float64
-        missing = [name for name in shapes if name not in case.data]
-        given = {**case.data, **{name: [0] * math.prod(shapes[name]) for name in missing}}
-        return {name: np.array(given[name], dtype=kind).reshape(shape) for name, shape in shapes.items()}
+        return {name: _explicit(case, name, shape) for name, shape in shapes.items()}
+    arrays = _drawn(case, shapes)
+    for name, fill in case.spec.fill.items():
+        if name in shapes:
+            rng = random.Random(f"{case.seed} {name}")  # noqa: S311 - no secret
+            values = np.array(fill(case.operation, shapes, rng), dtype=_kind(case, name))
+            arrays[name] = values.reshape(shapes[name])
+            if name not in case.spec.integers and case.dtype in FORMATS:
+                arrays[name] = represented(arrays[name], case.dtype)
+    return {name: arrays[name] for name in shapes}
+
+
+def grad_output(case: Case, shape: tuple[int, ...]) -> Values:
+    """Return the gradient of the output, of `shape`: as finite as the regime's data, a few integers where they are.
+
+    In "integers" its sums with the operands stay representable as theirs do.
+    """
+    if case.data is not None:
+        return _explicit(case, GRAD_OUTPUT, shape)
+    rng = np.random.default_rng([case.seed, zlib.crc32(f"{case.operator} {shape} {GRAD_OUTPUT}".encode())])
+    if case.regime == "integers":
+        exact = 2 ** min(FORMATS[case.dtype].precision, 24)
+        largest = 9 if exact > 4096 else 2
+        values = _nonzero(rng, largest, shape)
+        kept = max(1, exact // (16 * largest * 9))
+        here = rng.random(shape) * values.size < kept if values.size > kept else True
+        return np.where(here, values, 0.0)
+    if case.regime == "impulse":
+        count = math.prod(shape)
+        return ((np.arange(count) % 7) - 3.0).reshape(shape)
+    if case.regime == "sparse":
+        values = _full(case, rng, shape, 12)
+        return represented(np.where(rng.random(shape) < 0.4, values, 0.0), case.dtype)
+    return represented(rng.standard_normal(shape), case.dtype)
+
+
+def _explicit(case: Case, name: str, shape: tuple[int, ...]) -> Values:
+    given = (case.data or {}).get(name, [0] * math.prod(shape))
+    return np.array(given, dtype=_kind(case, name)).reshape(shape)
+
+
+def _kind(case: Case, name: str) -> Any:
+    return np.float64 if case.dtype_of(name) in FORMATS else np.int64
+
+
+def _drawn(case: Case, shapes: dict[str, tuple[int, ...]]) -> dict[str, Values]:
     key = zlib.crc32(f"{case.operator} {sorted(shapes.items())}".encode())
     rng = np.random.default_rng([case.seed, key])
     if case.dtype not in FORMATS:
@@ -68,8 +111,8 @@ def _terms(case: Case, shapes: dict[str, tuple[int, ...]]) -> int:
     """Return how many terms one output sums."""
     if "weight" in shapes:
         return math.prod(shapes["weight"][1:])
-    kernel = getattr(case.operation, "kernel_size", 1)
-    return math.prod(kernel) if isinstance(kernel, tuple) else 1
+    kernel = getattr(case.operation, "kernel_size", None)
+    return math.prod(kernel) if isinstance(kernel, tuple) else max(1, math.prod(shapes["input"][2:]))
 
 
 def _integers(case: Case, rng: np.random.Generator, shapes: dict[str, tuple[int, ...]]) -> dict[str, Values]:

@@ -6,11 +6,11 @@ from typing import Any
 
 import numpy as np
 
-from cnnspec import casebook, nested
+from cnnspec import casebook, nested, ops
 from cnnspec.backends import Backend, UnsupportedCase
 from cnnspec.backends.targets import resolve
+from cnnspec.calls import run
 from cnnspec.cases import Case
-from cnnspec.judge import run
 from cnnspec.nested import Array
 
 DTYPE = "float64"
@@ -30,7 +30,8 @@ def on_backend(entry: casebook.Entry, target: str) -> casebook.Call:
 
     def call(operator: str, arguments: Mapping[str, Any], operands: Mapping[str, Array]) -> Array:
         arrays = {name: _array(values) for name, values in operands.items()}
-        inputs = tuple(array.shape for name, array in arrays.items() if name.startswith("input"))
+        stated = (*ops.spec(operator).inputs, *(name for name in arrays if name.startswith("input")))
+        inputs = tuple(arrays[name].shape for name in dict.fromkeys(stated) if name in arrays)
         case = Case(operator, dict(arguments), inputs, DTYPE)
         if "weight" in arrays and "bias" not in arrays:
             case = Case(operator, {**arguments, "bias": False}, inputs, DTYPE)

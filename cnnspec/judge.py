@@ -5,39 +5,38 @@ What does not depend on the backend (operands, exact result) is computed once pe
 
 import math
 import time
-import traceback
-import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 
-from cnnspec import data, exact, nested
+from cnnspec import borderline, data, exact, nested
 from cnnspec.backends import Backend, Output, UnsupportedCase
 from cnnspec.bounds import FORMATS, MODELS, ErrorModel
+from cnnspec.calls import Call, Violation, case_of, run, used_twice
 from cnnspec.cases import Case
 from cnnspec.compare import Verdict, verdict
+from cnnspec.exact import Exact
 from cnnspec.nested import Array
-from cnnspec.op import Law, Operator, arguments_of
+from cnnspec.op import Operator
+from cnnspec.spec import Law
 
 Row = dict[str, Any]
 
-FORWARD, UNMODIFIED, REPEATABLE = "forward", "inputs_unmodified", "repeatable"
+FORWARD, UNMODIFIED, REPEATABLE, UPDATES = "forward", "inputs_unmodified", "repeatable", "updates"
+BACKWARD, ACCUMULATION, ACCEPTANCE = "backward", "accumulation", "acceptance"
+GRADIENT_LAWS = (BACKWARD, ACCUMULATION)
 GENERAL_LAWS = {
     FORWARD: "the output is the exact result within the proven bound, of the right type, shape, dtype and device",
     UNMODIFIED: "the call leaves its inputs, and what lies around them in memory, as they were",
     REPEATABLE: "the same call twice gives the same bits",
+    BACKWARD: "every gradient asked for is the exact vector-Jacobian product within the proven bound",
+    ACCUMULATION: "operands that are used twice get the sum of both gradients",
+    ACCEPTANCE: "what cnnspec refuses is refused, what it accepts is accepted, on both sides of the line",
+    UPDATES: "operands that the call updates have the exact new values within the proven bound",
 }
-
-
-class Violation(Exception):
-    """What a target did wrong, in one sentence; `row` holds the fields that a failing row carries."""
-
-    def __init__(self, message: str, **row: Any) -> None:
-        super().__init__(message)
-        self.row = row
 
 
 @dataclass
@@ -53,14 +52,35 @@ class Trial:
         return data.operands(self.case)
 
     @cached_property
-    def exact(self) -> exact.Exact:
+    def exact(self) -> Exact:
         """The exact outputs."""
         return exact.evaluate(self.case.spec, self.case.operation, self.operands)
+
+    @cached_property
+    def grad_output(self) -> Any:
+        """The gradient of the output, as a float64 array."""
+        return data.grad_output(self.case, self.exact.shape)
+
+    @cached_property
+    def gradients(self) -> Mapping[str, Exact]:
+        """The exact gradients of the operands that require them."""
+        case = self.case
+        return exact.gradients(
+            case.spec, case.operation, self.grad_output, self.operands, case.differentiated
+        )
+
+    @cached_property
+    def updates(self) -> Mapping[str, Exact]:
+        """The exact new values of the operands that the call changes."""
+        return exact.updates(self.case.operation, self.operands)
 
     def rows(self, backend: Backend, laws: Sequence[str] | None = None) -> list[Row]:
         """Return one row for each law that applies; `laws` restricts them."""
         reason = backend.supports(self.case)
-        wanted = [name for name in self.laws() if laws is None or name in laws]
+        asked = self.laws() if backend.gradients else [one for one in self.laws() if one not in GRADIENT_LAWS]
+        wanted = [name for name in asked if laws is None or name in laws]
+        if self.case.dtype == "float32" and (ACCEPTANCE in laws if laws is not None else backend.whole):
+            wanted.append(ACCEPTANCE)
         if reason:
             return [self._row(backend, FORWARD, "unsupported", reason=reason)]
         rows = []
@@ -70,7 +90,7 @@ class Trial:
             row = self._judge(backend, name)
             row["seconds"] = round(time.perf_counter() - started, 6)
             rows.append(row)
-            if row["status"] == "unsupported" or (name == FORWARD and row.get("raised")):
+            if name == FORWARD and (row["status"] == "unsupported" or row.get("raised")):
                 break
         return rows
 
@@ -85,18 +105,25 @@ class Trial:
             own = [
                 law.name for law in self.case.spec.laws if law.applies(self.case.operation, self.case.inputs)
             ]
-        return [*GENERAL_LAWS, *own]
+        backward = [BACKWARD] if self.case.differentiated else []
+        if backward and self.case.regime == "integers" and self.case.spec.judged != "function":
+            backward.append(ACCUMULATION)
+        updates = [UPDATES] if self.updates else []
+        return [FORWARD, UNMODIFIED, REPEATABLE, *backward, *updates, *own]
 
     def violates(self, backend: Backend, law: str) -> bool:
         """Say whether the case breaks `law` on `backend`."""
         return bool(self._judge(backend, law)["status"] == "fail")
 
     def _judge(self, backend: Backend, law: str) -> Row:
+        bounded = {FORWARD: self._forward, BACKWARD: self._backward, UPDATES: self._updates}
+        equal = {UNMODIFIED: self._unmodified, REPEATABLE: self._repeatable, ACCUMULATION: self._accumulation}
+        equal[ACCEPTANCE] = self._acceptance
         try:
-            if law == FORWARD:
-                return self._row(backend, law, "pass", **self._forward(backend))
-            if law in GENERAL_LAWS:
-                (self._unmodified if law == UNMODIFIED else self._repeatable)(backend)
+            if law in bounded:
+                return self._row(backend, law, "pass", **bounded[law](backend))
+            if law in equal:
+                equal[law](backend)
             else:
                 self._law(backend, next(one for one in self.case.spec.laws if one.name == law))
             return self._row(backend, law, "pass", discriminating=True)
@@ -129,57 +156,81 @@ class Trial:
 
     def _forward(self, backend: Backend) -> Row:
         outputs, _ = run(backend, self.case, self.operands)
-        self._check_form(outputs[0], backend, self.case.dtype)
-        model = backend.model(self.case.dtype)
-        result = verdict(self.exact, outputs[0].values, self.case.dtype, model)
-        facts = _facts(result, model)
-        if not result.holds:
-            raise Violation(
-                _sentence(result, self.exact), **facts, **self._failure(result, outputs[0], backend)
-            )
+        facts = self._within(self.exact, outputs[0], backend)
         if len(outputs) > 1:
             self._check_indices(outputs[1], backend)
         return facts
 
-    def _failure(self, result: Verdict, output: Output, backend: Backend) -> Row:
-        index = list(np.unravel_index(result.worst or 0, self.exact.shape)) if self.exact.shape else []
-        return {
-            "worst_index": [int(i) for i in index],
-            "expected": spelled(result.expected),
-            "actual": spelled(result.actual),
-            "error": spelled(result.error),
-            "bound": spelled(result.bound),
-            "wrong_elements": len(result.wrong),
-            "elements": result.elements,
-            "looks_like": self._looks_like(result, output, backend),
-        }
+    def _backward(self, backend: Backend) -> Row:
+        wanted = self.case.differentiated
+        call = Call(backend, self.case, self.operands)
+        found = call.gradients(self.grad_output, wanted)
+        changed = [name for name in call.changed() if name not in self.updates]
+        if changed:
+            raise Violation(f"the gradients' call changed the memory of {' and '.join(changed)}")
+        facts = [self._within(self.gradients[name], found[name], backend, name) for name in wanted]
+        worst = max(facts, key=lambda one: math.inf if one["ratio"] == "inf" else one["ratio"])
+        return {**worst, "discriminating": any(one["discriminating"] for one in facts)}
 
-    def _looks_like(self, worst: Verdict, output: Output, backend: Backend) -> str:
-        """Return which wider error model the output is consistent with."""
+    def _updates(self, backend: Backend) -> Row:
+        call = Call(backend, self.case, self.operands)
+        call.outputs()
+        facts = [
+            self._within(one, call.read(call.arrays[name]), backend, name, "new value")
+            for name, one in self.updates.items()
+        ]
+        return max(facts, key=lambda one: math.inf if one["ratio"] == "inf" else one["ratio"])
+
+    def _within(
+        self, right: Exact, output: Output, backend: Backend, operand: str = "", what: str = "gradient"
+    ) -> Row:
+        """Return the facts of an output, or an operand's gradient, that is within its bound; else raise Violation."""
+        named = f"the {what} of {operand}" if operand else "output"
+        _check_form(right, output, backend, self.case.dtype, named)
+        model = backend.model(self.case.dtype)
+        result = verdict(right, output.values, self.case.dtype, model)
+        facts = _facts(result, model)
+        if result.holds:
+            return facts
+        index = [int(i) for i in np.unravel_index(result.worst or 0, right.shape)] if right.shape else []
+        raise Violation(
+            _sentence(result, index, named),
+            **facts,
+            **({"operand": operand} if operand else {}),
+            worst_index=index,
+            expected=spelled(result.expected),
+            actual=spelled(result.actual),
+            error=spelled(result.error),
+            bound=spelled(result.bound),
+            wrong_elements=len(result.wrong),
+            elements=result.elements,
+            looks_like=self._looks_like(right, result, output, backend, operand),
+        )
+
+    def _looks_like(
+        self, right: Exact, worst: Verdict, output: Output, backend: Backend, operand: str
+    ) -> str:
+        """Return which other framework's convention, or wider error model, the output is consistent with."""
+        strict = backend.model(self.case.dtype)
+        if not operand:
+            for dialect in self.case.spec.dialects:
+                if dialect.applies(self.case.operation):
+                    other = exact.evaluate_dialect(
+                        self.case.spec, self.case.operation, dialect, self.operands
+                    )
+                    if other is not None and verdict(other, output.values, self.case.dtype, strict).holds:
+                        return f"consistent with {dialect.name}: {dialect.statement}"
         if self.case.spec.judged != "sum" or self.case.dtype not in FORMATS:
             return ""
-        strict = backend.model(self.case.dtype)
         for model in MODELS.values():
             if not _wider(model, strict) or abs(worst.expected) < model.format.smallest_normal:
                 continue  # far below its range a format excuses everything and says nothing
-            if verdict(self.exact, output.values, self.case.dtype, model).holds:
+            if verdict(right, output.values, self.case.dtype, model).holds:
                 return f"consistent with {model.name}"
         return ""
 
-    def _check_form(self, output: Output, backend: Backend, dtype: str, what: str = "output") -> None:
-        shape = self.exact.shape
-        for name, actual, expected in (
-            ("shape", tuple(output.shape), tuple(shape)),
-            ("dtype", output.dtype, dtype),
-            ("device", output.device, backend.device.partition(":")[0]),
-        ):
-            if actual != expected:
-                raise Violation(
-                    f"{what} has {name} {actual}, it must be {expected}", expected=None, actual=None
-                )
-
     def _check_indices(self, output: Output, backend: Backend) -> None:
-        self._check_form(output, backend, "int64", "the indices' array")
+        _check_form(self.exact, output, backend, "int64", "the indices' array")
         for i, (expected, actual) in enumerate(zip(self.exact.indices or [], output.values, strict=True)):
             if expected not in (actual, -1):
                 where = [int(n) for n in np.unravel_index(i, self.exact.shape)]
@@ -194,6 +245,7 @@ class Trial:
 
     def _unmodified(self, backend: Backend) -> None:
         _, changed = run(backend, self.case, self.operands)
+        changed = [name for name in changed if name not in self.updates]
         if changed:
             raise Violation(f"the call changed the memory of {' and '.join(changed)}")
 
@@ -211,11 +263,54 @@ class Trial:
                     bound=spelled(0.0),
                 )
 
+    def _accumulation(self, backend: Backend) -> None:
+        """Doubling is exact, so the gradients through f + f are twice those through f, bit for bit."""
+        wanted = self.case.differentiated
+        once, twice = (
+            Call(one, self.case, self.operands).gradients(self.grad_output, wanted)
+            for one in (backend, used_twice(backend))
+        )
+        for name in wanted:
+            for i, (a, b) in enumerate(zip(once[name].values, twice[name].values, strict=True)):
+                if 2 * a != b and a == a:
+                    where = [int(n) for n in np.unravel_index(i, once[name].shape)]
+                    raise Violation(
+                        f"the gradient of {name} at {where} is {a!r} for one use and {b!r} for two",
+                        operand=name,
+                        worst_index=where,
+                        expected=spelled(2 * a),
+                        actual=spelled(b),
+                        error=spelled(abs(b - 2 * a)),
+                        bound=spelled(0.0),
+                    )
+
+    def _acceptance(self, backend: Backend) -> None:
+        asked = borderline.question(self.case)
+        refusal, raised = borderline.refusal(asked), None
+        zeros = {name: np.zeros(shape) for name, shape in asked.operand_shapes().items()}
+        try:
+            outputs, _ = run(backend, asked, zeros)
+        except Violation as error:
+            raised = error
+        except UnsupportedCase:
+            if not refusal:
+                raise
+            return
+        if bool(refusal) == bool(raised):
+            return
+        if raised:
+            raise Violation(f"refuses what it must accept: {asked}: {raised}", culprit=str(asked))
+        shape = tuple(outputs[0].shape)
+        raise Violation(
+            f"accepts what it must refuse, with an output of shape {shape}: {asked}: {refusal}",
+            culprit=str(asked),
+        )
+
     def _law(self, backend: Backend, law: Law) -> None:
         calls: list[Case] = []
 
         def call(operator: Operator, *arrays: Array) -> Array:
-            calls.append(_case_of(self.case, operator, arrays))
+            calls.append(case_of(self.case, operator, arrays))
             return _call(backend, calls[-1])
 
         plain = [nested.unravel(_numbers(array), array.shape) for array in self.operands.values()]
@@ -224,6 +319,16 @@ class Trial:
         if difference is not None:
             culprit = next((c for c in calls if Trial(c).violates(backend, FORWARD)), self.case)
             raise Violation(str(difference), **difference.row, culprit=str(culprit))
+
+
+def _check_form(right: Exact, output: Output, backend: Backend, dtype: str, what: str) -> None:
+    for name, actual, expected in (
+        ("shape", tuple(output.shape), tuple(right.shape)),
+        ("dtype", output.dtype, dtype),
+        ("device", output.device, backend.device.partition(":")[0]),
+    ):
+        if actual != expected:
+            raise Violation(f"{what} has {name} {actual}, it must be {expected}", expected=None, actual=None)
 
 
 def _difference(law: Law, left: Array, right: Array) -> Violation | None:
@@ -245,64 +350,6 @@ def _difference(law: Law, left: Array, right: Array) -> Violation | None:
     return None
 
 
-def run(backend: Backend, case: Case, operands: Mapping[str, Any]) -> tuple[list[Output], list[str]]:
-    """Call the backend once: its outputs, and the names of operands whose memory it changed.
-
-    Raises Violation for an exception or an output that is no array, UnsupportedCase for what it does not claim.
-    """
-    make, read = _converters(backend)
-    made = [
-        make(
-            values, case.dtype, case.layout.get(name, "contiguous"), channel_axis(case, name), backend.device
-        )
-        for name, values in operands.items()
-    ]
-    before = [snapshot() for _, snapshot in made]
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # what a target warns of is no violation
-            result = backend.call(case.spec, case, [array for array, _ in made])
-            backend.synchronize()
-    except NotImplementedError as error:
-        raise UnsupportedCase(str(error) or "NotImplementedError") from None
-    except (UnsupportedCase, MemoryError):
-        raise
-    except Exception as error:  # noqa: BLE001 - whatever a target raises is its row
-        message = f"raised {type(error).__name__}: {_first_line(error)}"
-        raise Violation(message, raised=True, traceback=_trimmed()) from None
-    results = (
-        result if getattr(case.operation, "return_indices", False) and isinstance(result, tuple) else [result]
-    )
-    try:
-        outputs = [read(one) for one in results]
-    except TypeError as error:
-        raise Violation(f"the target {error}") from None
-    changed = [
-        name for name, (_, snapshot), old in zip(operands, made, before, strict=True) if snapshot() != old
-    ]
-    if len(outputs) != 1 + bool(getattr(case.operation, "return_indices", False)):
-        raise Violation("return_indices=True must return a pair (output, indices)")
-    return outputs, changed
-
-
-def _converters(backend: Backend) -> tuple[Callable[..., Any], Callable[[Any], Output]]:
-    """Return what makes operands and reads outputs: torch's where the backend brings none of its own."""
-    if backend.arrays and backend.outputs:
-        return backend.arrays, backend.outputs
-    from cnnspec.backends import torch
-
-    return backend.arrays or torch.tensor, backend.outputs or torch.output
-
-
-def channel_axis(case: Case, operand: str) -> int:
-    """Return the axis of `operand` that holds channels, for layouts."""
-    shape = case.operand_shapes()[operand]
-    spatial = getattr(case.operation, "spatial", None)
-    if operand == "weight" or spatial is None:
-        return min(1, len(shape) - 1) if shape else 0
-    return max(0, len(shape) - spatial - 1) if operand == "input" else 0
-
-
 def spelled(value: Any) -> str:
     """Return a number so that it survives: floats in hexadecimal.
 
@@ -318,24 +365,6 @@ def _call(backend: Backend, case: Case) -> Array:
     return tuple(arrays) if len(arrays) > 1 else arrays[0]
 
 
-def _case_of(original: Case, operator: Operator, arrays: Sequence[Array]) -> Case:
-    """Return the call of a law as a case of its own, with its data."""
-    spec = original.spec
-    inputs = tuple(nested.shape_of(array) for array in arrays[: spec.input_count])
-    names = [*spec.operands[: spec.input_count], *operator.parameter_shapes()]
-    values = {
-        name: [_number(value, original) for value in nested.ravel(a)]
-        for name, a in zip(names, arrays, strict=False)
-    }
-    defaults = {one.name: one.default for one in fields(operator)}  # type: ignore[arg-type]
-    arguments = {name: value for name, value in arguments_of(operator).items() if value != defaults[name]}
-    return Case(spec.name, arguments, inputs, original.dtype, original.regime, original.seed, {}, values)
-
-
-def _number(value: Any, case: Case) -> Any:
-    return float(value) if case.dtype in FORMATS else int(value)
-
-
 def _numbers(array: Any) -> list[Any]:
     """Return whole floats as integers, so that the sides of a law are computed exactly."""
     return [int(v) if isinstance(v, float) and v.is_integer() else v for v in array.ravel().tolist()]
@@ -345,7 +374,7 @@ def _wider(model: ErrorModel, strict: ErrorModel | None) -> bool:
     return strict is None or model.format.precision < strict.format.precision or bool(model.inputs)
 
 
-def _varies(exact_result: exact.Exact) -> bool:
+def _varies(exact_result: Exact) -> bool:
     values = exact_result.special.values() if exact_result.copied else exact_result.values
     return any(value != 0 for value in values)
 
@@ -360,22 +389,9 @@ def _facts(result: Verdict, model: ErrorModel | None) -> Row:
     }
 
 
-def _sentence(result: Verdict, exact_result: exact.Exact) -> str:
-    where = (
-        [int(i) for i in np.unravel_index(result.worst or 0, exact_result.shape)]
-        if exact_result.shape
-        else []
-    )
+def _sentence(result: Verdict, where: list[int], what: str) -> str:
     bound = f"the bound is {result.bound:.6g}" if result.bound else "it must be exact"
     return (
-        f"output {where} is {result.actual!r}, the exact result rounds to {result.expected!r}: "
+        f"{what} {where} is {result.actual!r}, the exact result rounds to {result.expected!r}: "
         f"error {result.error:.6g}, {bound}; {len(result.wrong)} of {result.elements} elements are wrong"
     )
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).splitlines() or [""])[0][:300]
-
-
-def _trimmed() -> str:
-    return "\n".join(traceback.format_exc().splitlines()[-40:])

@@ -4,12 +4,13 @@ Those that speak of windows hold for every operator with `spatial` axes and `win
 """
 
 import dataclasses
+import math
 from collections.abc import Callable
 from typing import Any
 
 from cnnspec import nested
 from cnnspec.nested import Array, Shape
-from cnnspec.op import Call, Law
+from cnnspec.spec import Call, Law
 
 Sides = tuple[Array, Array]
 
@@ -27,6 +28,16 @@ def without_bias(op: Any) -> Any:
 def constant_like(array: Array, value: Any) -> Array:
     """Return an array of the shape of `array` that holds `value` everywhere."""
     return nested.elementwise(lambda _: value, array)
+
+
+def ramp(shape: Shape) -> Array:
+    """Return an array of `shape` with small integers of both signs."""
+    return nested.unravel([7 * i % 11 - 5 for i in range(math.prod(shape))], shape)
+
+
+def inner(a: Array, b: Array) -> Array:
+    """Return the inner product of two arrays of one shape, as an array of one element."""
+    return [sum(u * v for u, v in zip(nested.ravel(a), nested.ravel(b), strict=True))]
 
 
 def one_output(op: Any) -> bool:

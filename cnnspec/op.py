@@ -1,18 +1,17 @@
-"""What an operator is: its own formulas (`Operator`), its domain and laws (`Spec`, `Law`, `Pick`)."""
+"""What an operator is: its own formulas, and what follows from them."""
 
 import dataclasses
 import math
 import operator
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, Protocol, TypeVar
+from typing import Any, ClassVar
 
-from cnnspec import nested
+from cnnspec import nested, rounding
+from cnnspec.derivatives import pullback
 from cnnspec.errors import ArgumentError, ShapeError
 from cnnspec.nested import Array, Shape, elementwise
+from cnnspec.rounding import RoundingTerms
 from cnnspec.window import ReceptiveField, Window
-
-T = TypeVar("T")
 
 BYTES_PER_ELEMENT = {
     "float64": 8, "float32": 4, "bfloat16": 2, "float16": 2,
@@ -37,6 +36,25 @@ class Operator:
 
     def parameter_shapes(self) -> dict[str, Shape]:
         """Return the shape of each parameter by name."""
+        return {}
+
+    def buffer_shapes(self) -> dict[str, Shape]:
+        """Return the shape of each operand that is neither input nor parameter (running statistics) by name."""
+        return {}
+
+    def gradients(self, grad_output: Array, *operands: Array) -> list[Array | None]:
+        """Return the vector-Jacobian product: per operand d(sum grad_output * y) / d operand, None where constant.
+
+        Here it is `reference` run backwards, on any numbers; an operator whose gradient reads well states it.
+        """
+        return pullback(self.reference, grad_output, operands)
+
+    def differentiable(self, *input_shapes: Shape) -> bool:
+        """Say whether gradients are asked of the call."""
+        return True
+
+    def updates(self, *operands: Array) -> dict[str, Array]:
+        """Return the new values of the operands that a call changes, by name (running statistics)."""
         return {}
 
     def macs(self, *input_shapes: Shape) -> int:
@@ -72,15 +90,27 @@ class Operator:
         """Return the bytes of the output in `dtype`."""
         return math.prod(self.output_shape(*input_shapes)) * bytes_per_element(dtype)
 
-    def rounding_terms(self, *arrays: Array) -> "RoundingTerms":
+    def rounding_terms(self, *arrays: Array) -> RoundingTerms:
         """Return what bounds the rounding errors of a direct evaluation; see `RoundingTerms`.
 
         Here the operator is a sum of products: S = sum |x| |w| (+ |b|), and terms that are not zero count.
         """
         given = [array for array in arrays if array is not None]
         magnitude = self.reference(*(elementwise(abs, array) for array in given))
-        count = self.reference(*(elementwise(lambda value: int(value != 0), array) for array in given))
+        count = self.reference(*(elementwise(_present, array) for array in given))
         return RoundingTerms(nested.ravel(magnitude), nested.ravel(count))
+
+    def gradient_terms(self, grad_output: Array, *operands: Array) -> list[RoundingTerms | None]:
+        """Return what bounds the rounding errors of each gradient; None where an operand is constant.
+
+        Here gradients are sums of products as well: S and the count of their terms that are not zero.
+        """
+        magnitudes = self.gradients(*(elementwise(abs, array) for array in (grad_output, *operands)))
+        counts = self.gradients(*(elementwise(_present, array) for array in (grad_output, *operands)))
+        return [
+            None if size is None else RoundingTerms(nested.ravel(size), nested.ravel(count))
+            for size, count in zip(magnitudes, counts, strict=True)
+        ]
 
     def normalise(self, names: Sequence[str], form: Callable[[str, Any], Any]) -> None:
         """Set each argument to form(name, value): dataclasses that are frozen allow it no other way."""
@@ -97,6 +127,39 @@ class Operator:
             if math.prod(shape) and nested.shape_of(array) != shape:
                 raise ShapeError(f"{name} of shape {nested.shape_of(array)} must be {shape}", **{name: shape})
         return given
+
+
+def _present(value: Any) -> int:
+    return int(value != 0)
+
+
+class Routing(Operator):
+    """What operators share that copy elements to where other elements say, or the shape: gradients are sums of g."""
+
+    def gradient_terms(self, grad_output: Array, *operands: Array) -> list[RoundingTerms | None]:
+        """Return S = sum |g| and the count of the terms that are not zero, for each gradient."""
+        magnitudes = self.gradients(elementwise(abs, grad_output), *operands)
+        counts = self.gradients(elementwise(_present, grad_output), *operands)
+        return [
+            None if size is None else RoundingTerms(nested.ravel(size), nested.ravel(count))
+            for size, count in zip(magnitudes, counts, strict=True)
+        ]
+
+
+class Composed(Operator):
+    """What operators share whose error bound is that of their own formula, step by step: see `cnnspec.rounding`.
+
+    `reference` and `gradients` must be written as libraries compute them; then any order of sums is covered.
+    """
+
+    def rounding_terms(self, *arrays: Array) -> RoundingTerms:
+        """Return the bound of the formula's steps, for each output."""
+        return rounding.terms(self.reference(*map(rounding.rounded, arrays)))
+
+    def gradient_terms(self, grad_output: Array, *operands: Array) -> list[RoundingTerms | None]:
+        """Return the bound of the formula's steps, for each element of each gradient."""
+        gradients = self.gradients(*map(rounding.rounded, (grad_output, *operands)))
+        return [None if one is None else rounding.terms(one) for one in gradients]
 
 
 class Windowed(Operator):
@@ -166,25 +229,6 @@ class Windowed(Operator):
         return values
 
 
-@dataclass(frozen=True)
-class RoundingTerms:
-    """Per output element: |computed - exact| <= (roundings + 2 * elementary * ulps) * u * magnitude.
-
-    u is the unit roundoff of the accumulation, `ulps` the error of the library's exp, log or tanh in units in
-    the last place, `elementary` how many such errors the result contains. For sums of products the magnitude
-    is S = sum |x| |w| and the roundings are the terms that are not zero. Where the sum is divided at the end,
-    it is that of the sum before, `divisors` are what it is divided by, and the division is one of the
-    roundings.
-    Source: Jeannerod & Rump, "Improved error bounds for inner products in floating-point arithmetic",
-    SIAM J. Matrix Anal. Appl. 34(2), 2013: n u S holds in any order, with or without fused multiply-add.
-    """
-
-    magnitude: list[Any]
-    roundings: list[Any]
-    elementary: int = 0
-    divisors: list[int] | None = None
-
-
 def bytes_per_element(dtype: str) -> int:
     """Return the bytes of one element of `dtype`.
 
@@ -194,68 +238,6 @@ def bytes_per_element(dtype: str) -> int:
     if dtype not in BYTES_PER_ELEMENT:
         raise ArgumentError(f"dtype={dtype!r} is not one of {', '.join(BYTES_PER_ELEMENT)}", dtype=dtype)
     return BYTES_PER_ELEMENT[dtype]
-
-
-class Pick(Protocol):
-    """A source of decisions: Hypothesis, a seeded generator, or an enumeration; earlier is simpler."""
-
-    def integer(self, low: int, high: int) -> int:
-        """Return an integer of [low, high]."""
-        ...
-
-    def choice(self, options: Sequence[T]) -> T:
-        """Return one of `options`."""
-        ...
-
-
-Call = Callable[..., Array]
-"""call(operator, *operands) -> output: runs the implementation under test on nested lists."""
-
-
-@dataclass(frozen=True)
-class Law:
-    """A statement that holds with no reference: two sides that must be equal on exact data.
-
-    `sides` gets the operator, a `Call` and the operands, and returns the two sides; only the judge compares.
-    """
-
-    name: str
-    statement: str
-    applies: Callable[[Any, tuple[Shape, ...]], bool]
-    sides: Callable[..., tuple[Array, Array]]
-
-
-@dataclass(frozen=True)
-class Spec:
-    """All that the suite needs to test one operator.
-
-    name:      as in torch.nn.functional
-    operator:  the class
-    operands:  names of inputs and parameters, in the order of `reference` and of the functional call
-    keywords:  the fields that the functional form takes by keyword
-    domain:    draws (arguments as spelled, input shapes) from a Pick
-    laws:      what holds without a reference
-    judged:    "sum" within count * u * S; "copy" bit for bit; "function" within ulps of a rigorous enclosure
-    dtypes:    those it is tested in
-    layer:     the name in torch.nn, "" where there is none
-    gathers:   the functional form takes its inputs as one list
-    """
-
-    name: str
-    operator: type[Operator]
-    operands: tuple[str, ...]
-    keywords: tuple[str, ...]
-    domain: Callable[[Pick], tuple[Mapping[str, Any], tuple[Shape, ...]]]
-    laws: tuple[Law, ...] = ()
-    judged: Literal["sum", "copy", "function"] = "sum"
-    dtypes: tuple[str, ...] = ("float32", "float64", "bfloat16", "float16")
-    layer: str = ""
-    gathers: bool = False
-
-    @property
-    def input_count(self) -> int:
-        """How many operands are inputs: those named so."""
-        return sum(name.startswith("input") for name in self.operands)
 
 
 def arguments_of(operation: Operator) -> dict[str, Any]:
@@ -280,13 +262,6 @@ def integer(name: str, value: Any) -> int:
     if isinstance(value, bool) or not hasattr(value, "__index__"):
         raise ArgumentError(f"{name}={value!r} must be an integer", **{name: value})
     return operator.index(value)
-
-
-def spell(pick: Pick, values: Sequence[int]) -> int | tuple[int, ...]:
-    """Return per-axis values as a caller may spell them: one integer where all agree, or the tuple."""
-    if len(set(values)) == 1 and pick.choice((True, False)):
-        return values[0]
-    return tuple(values)
 
 
 def without_defaults(operator_class: type[Operator], arguments: Mapping[str, Any]) -> dict[str, Any]:

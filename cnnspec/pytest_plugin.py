@@ -208,11 +208,14 @@ def pytest_handlecrashitem(crashitem: str, report: Any, sched: Any) -> None:
     row = crash_row(event, operator, dtype, plan.device, time.time() - event["started"], plan.case_seconds)
     if _claim(folder / f"{row['failure_id']}.first"):
         from cnnspec.backends import Backend
+        from cnnspec.borderline import question
         from cnnspec.cases import Case
 
         target = Backend(row["backend"], {}, plan.device, layers=row["backend"].startswith("torch-nn"))
         loaded = row["backend"] if row["backend"] in plan.targets else plan.targets[0]
         case, write = Case.parse(row["case"]), _writer(folder.parent)
+        if row["law"] == "acceptance":
+            case = question(case)
         attach_reproducer(row, case, target, loaded, plan.case_seconds, write)
     append(folder.parent, row)
     _note_done(folder, name, row)

@@ -10,19 +10,21 @@ import re
 import textwrap
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import MISSING, fields
 from importlib.resources import files
 from pathlib import Path
 from string import Template
 from typing import Any
 
-from cnnspec import data
+import numpy as np
+
+from cnnspec import borderline, data
+from cnnspec.backends import positions
 from cnnspec.backends.layouts import strided
 from cnnspec.bounds import ErrorModel
-from cnnspec.cases import Case
+from cnnspec.calls import channel_axis
+from cnnspec.cases import BORDERLINE, GRAD_OUTPUT, Case
 from cnnspec.compare import accepted
-from cnnspec.exact import Exact, evaluate
-from cnnspec.judge import channel_axis
+from cnnspec.exact import Exact, evaluate, gradients, updates
 
 WIDTH = 110
 LONG = 1000
@@ -30,6 +32,7 @@ USAGE = """Run it with `python repro.py [TARGET]`; it needs torch alone.
 TARGET is torch (torch.nn.functional), torch-nn (its layers), a dotted module, a .py file, module:function or
 file.py:function; a module or a file has a function of the operator's name.
 Exit status: 1 it reproduces, 0 it does not, 2 the target cannot be loaded or does not take this call."""
+LAZY = ("Conv", "Linear", "BatchNorm", "InstanceNorm")
 PAD_LAYERS = {
     "constant": "ConstantPad",
     "reflect": "ReflectionPad",
@@ -68,12 +71,17 @@ def script(
     message: what was found;   law: what was broken; neither changes what is checked
     layers:  the target was called through layers of torch.nn, which are lazy for odd seeds
     """
-    operands = data.operands(case)
+    refused = borderline.refusal(case)
+    operands: Mapping[str, Any] = (
+        {name: np.zeros(shape) for name, shape in case.operand_shapes().items()}
+        if case.regime == BORDERLINE
+        else data.operands(case)
+    )
     parts = [
         _constants(TARGET=_located(target), DEVICE=device, TIMEOUT=timeout_seconds),
         _call(case, lazy=layers and case.seed % 2 == 1),
-        *_operands(case, operands),
-        *_output(evaluate(case.spec, case.operation, operands), case, model),
+        f"REFUSED = {_literal(refused)}",
+        *(_results(case, operands, model, law) if not refused else _refused(case, operands)),
     ]
     template = files("cnnspec").joinpath("templates/repro.py.txt").read_text(encoding="utf-8")
     return Template(template).substitute(
@@ -104,33 +112,37 @@ def _located(target: str) -> str:
 def _call(case: Case, lazy: bool) -> str:
     """Return how the functional form takes the arguments, and how the layer does."""
     spec, arguments = case.spec, case.arguments
-    defaults = {f.name: f.default for f in fields(spec.operator) if f.name in spec.keywords}  # type: ignore[arg-type]
-    named = {
-        name: arguments.get(name, default) for name, default in defaults.items() if default is not MISSING
-    }
+    order = [name for name in positions(spec) if name in spec.operands or name in spec.keywords]
+    values, defaults = spec.keyword_arguments(arguments)
+    named = {name: value for name, value in values.items() if name not in order}
     layer, layer_arguments = _layer(case)
-    if lazy and case.operation.parameter_shapes():
+    layer_arguments.pop("training", None)
+    if lazy and "weight" in spec.operands and layer.startswith(LAZY):
         layer = f"Lazy{layer}"
-        layer_arguments = {
-            k: v for k, v in layer_arguments.items() if k not in ("in_channels", "in_features")
-        }
+        unknown = ("in_channels", "in_features", "num_features")
+        layer_arguments = {k: v for k, v in layer_arguments.items() if k not in unknown}
     mode = arguments.get("padding_mode", "zeros")
     return _constants(
         OPERATOR=spec.name,
         DTYPE=case.dtype,
-        POSITIONAL={name: arguments[name] for name, default in defaults.items() if default is MISSING},
+        INPUTS=[*case.spec.inputs] if not spec.gathers else [],
+        ORDER=order,
+        GIVEN={name: arguments[name] for name in order if name not in spec.operands},
         NAMED=named,
         AT_DEFAULT=[name for name in named if named[name] == defaults[name]],
         GATHERS=spec.gathers,
         LAYER=layer,
         LAYER_ARGUMENTS=layer_arguments,
         LAYER_ALONE=[f"padding_mode={mode!r}"] if mode != "zeros" else [],
+        TRAINING=arguments.get("training", False),
     )
 
 
 def _layer(case: Case) -> tuple[str, dict[str, Any]]:
     """Return the name of the layer in torch.nn and its arguments."""
     arguments = dict(case.arguments)
+    if case.operator == "global_avg_pool":
+        return f"AdaptiveAvgPool{len(case.inputs[0]) - 2}d", {"output_size": 1}
     if case.operator != "pad":
         return case.spec.layer, arguments
     mode = arguments.pop("mode", "constant")
@@ -138,27 +150,69 @@ def _layer(case: Case) -> tuple[str, dict[str, Any]]:
     return f"{PAD_LAYERS[mode]}{len(arguments['padding']) // 2}d", {"padding": arguments["padding"], **value}
 
 
-def _operands(case: Case, operands: Mapping[str, Any]) -> Iterable[str]:
+def _results(case: Case, operands: Mapping[str, Any], model: ErrorModel | None, law: str) -> Iterable[str]:
+    """Yield the operands, and what is right for the output, for the gradients or for what the call updates."""
+    output = evaluate(case.spec, case.operation, operands)
+    names = (
+        [name for name in case.spec.operands if name in operands] if not case.spec.gathers else [*operands]
+    )
+    missing = [name for name in case.spec.operands if name not in operands and not case.spec.gathers]
+    made, wanted, moved = dict(operands), {}, updates(case.operation, operands)
+    if law in ("backward", "accumulation"):
+        gradient = data.grad_output(case, output.shape)
+        made[GRAD_OUTPUT] = gradient
+        wanted = gradients(case.spec, case.operation, gradient, operands, case.differentiated)
+    yield from _operands(case, made, [*names, *missing, *([GRAD_OUTPUT] if wanted else [])])
+    yield from _output(output, case, model)
+    yield from _bounds_of("GRADIENTS", wanted, case, model)
+    yield from _bounds_of("UPDATES", moved if law == "updates" else {}, case, model)
+    yield f"CHANGED = {[*moved]}".replace("'", '"')
+
+
+def _refused(case: Case, operands: Mapping[str, Any]) -> Iterable[str]:
+    """Yield the operands of a call that has no result."""
+    yield from _operands(case, operands, [*operands])
+    yield 'SHAPE, EXPECTED, LOWEST, HIGHEST, INDICES = (), "", "", "", None\nGRADIENTS, UPDATES, CHANGED = {}, {}, []'
+
+
+def _bounds_of(name: str, wanted: Mapping[str, Exact], case: Case, model: ErrorModel | None) -> Iterable[str]:
+    """Yield, by operand, what is right for each element of its gradient or its new value."""
+    lines = []
+    for operand, one in wanted.items():
+        lowest, expected, highest = _accepted(one, case, model)
+        prefix = f"{name}_{operand.upper().lstrip('_')}"
+        for suffix, values in (("LOWEST", lowest), ("EXPECTED", expected), ("HIGHEST", highest)):
+            yield _numbers(f"{prefix}_{suffix}", values)
+        lines.append(f'    "{operand}": ({one.shape}, {prefix}_LOWEST, {prefix}_EXPECTED, {prefix}_HIGHEST),')
+    yield "\n".join([f"{name} = {{", *lines, "}"]) if lines else f"{name} = {{}}"
+
+
+def _accepted(exact: Exact, case: Case, model: ErrorModel | None) -> list[list[Any]]:
+    bounds = [accepted(exact, i, case.dtype, model) or (None,) * 3 for i in range(math.prod(exact.shape))]
+    return [[bound[k] for bound in bounds] for k in range(3)]
+
+
+def _operands(case: Case, operands: Mapping[str, Any], names: Sequence[str]) -> Iterable[str]:
     """Yield the operands: their values, and how they lie in memory."""
     lines = []
-    for name in case.spec.operands:
+    for name in names:
         if name not in operands:
             lines.append(f"    {name!r}: None,")
             continue
         array = operands[name]
         strides, offset, size = strided(
-            array.shape, case.layout.get(name, "contiguous"), channel_axis(case, name)
+            array.shape, case.layout.get(name, "contiguous"), channel_axis(case, name, array.ndim)
         )
         yield _numbers(name.upper(), array.ravel().tolist())
-        lines.append(f"    {name!r}: ({array.shape}, {strides}, {offset}, {size}, {name.upper()}),")
-    head = "OPERANDS = {  # name: (shape, strides, offset, elements of the storage, values)"
+        kind = case.dtype_of(name)
+        lines.append(f"    {name!r}: ({array.shape}, {strides}, {offset}, {size}, {name.upper()}, {kind!r}),")
+    head = "OPERANDS = {  # name: (shape, strides, offset, elements of the storage, values, dtype)"
     yield "\n".join([head, *lines, "}"]).replace("'", '"')
 
 
 def _output(exact: Exact, case: Case, model: ErrorModel | None) -> Iterable[str]:
     """Yield the shape of the output and what is right for each element."""
-    bounds = [accepted(exact, i, case.dtype, model) or (None,) * 3 for i in range(math.prod(exact.shape))]
-    lowest, expected, highest = ([bound[k] for bound in bounds] for k in range(3))
+    lowest, expected, highest = _accepted(exact, case, model)
     yield f"SHAPE = {tuple(exact.shape)}"
     yield _numbers("EXPECTED", expected)
     if repr(lowest) == repr(highest):

@@ -1,12 +1,13 @@
-"""Numbers to run the loops on: exact with NaN and infinities, counting, tracing, differentiating.
+"""Numbers to run the loops on: exact with NaN and infinities, counting, tracing.
 
-The loops of `cnnspec.ops` use only indexing, `+`, `-`, `*`, comparisons, and the functions below, so
-that one loop gives the value, its cost, its receptive field and its gradient, by the numbers fed to it.
+The loops of `cnnspec.ops` use only indexing, `+`, `-`, `*`, comparisons, and the functions below, so that one
+loop gives the value, its cost, its receptive field, its gradient (`cnnspec.derivatives`) and the bound of its
+rounding errors (`cnnspec.rounding`), by the numbers fed to it.
 """
 
 import math
-from collections.abc import Hashable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
@@ -28,17 +29,89 @@ def exp(x: Any) -> Any:
     >>> exp(0), exp(float("inf")), exp(1000)
     (1.0, inf, inf)
     """
-    if hasattr(x, "exp"):
-        return x.exp()
-    try:
-        return math.exp(x)
-    except OverflowError:
-        return math.inf
+    return x.exp() if hasattr(x, "exp") else _in_float64(math.exp, x)
+
+
+def expm1(x: Any) -> Any:
+    """Return e to the power x, minus 1: by `x.expm1()` for a number that has it, else in float64."""
+    return x.expm1() if hasattr(x, "expm1") else _in_float64(math.expm1, x)
 
 
 def log(x: Any) -> Any:
     """Return the natural logarithm: by `x.log()` for a number that has it, else in float64."""
     return x.log() if hasattr(x, "log") else math.log(x)
+
+
+def log1p(x: Any) -> Any:
+    """Return the natural logarithm of 1 + x: by `x.log1p()` for a number that has it, else in float64."""
+    return x.log1p() if hasattr(x, "log1p") else math.log1p(x)
+
+
+def tanh(x: Any) -> Any:
+    """Return the hyperbolic tangent: by `x.tanh()` for a number that has it, else in float64."""
+    return x.tanh() if hasattr(x, "tanh") else math.tanh(x)
+
+
+def erf(x: Any) -> Any:
+    """Return the error function: by `x.erf()` for a number that has it, else in float64."""
+    return x.erf() if hasattr(x, "erf") else math.erf(x)
+
+
+def sqrt(x: Any) -> Any:
+    """Return the square root: by `x.sqrt()` for a number that has it, exactly for rational squares, else in float64.
+
+    >>> sqrt(9), sqrt(Fraction(4, 9)), sqrt(2.25)
+    (3, Fraction(2, 3), 1.5)
+    """
+    if hasattr(x, "sqrt"):
+        return x.sqrt()
+    if isinstance(x, int | Fraction) and x >= 0:
+        top, bottom = math.isqrt(x.numerator), math.isqrt(x.denominator)
+        if top * top == x.numerator and bottom * bottom == x.denominator:
+            return divide(top, bottom)
+    return math.sqrt(x)
+
+
+def constant(value: float, like: Any) -> Any:
+    """Return an argument as a number that goes with `like`: a fraction among rationals, where it stays exact.
+
+    >>> constant(0.5, 3), constant(0.5, 3.0)
+    (Fraction(1, 2), 0.5)
+    """
+    while hasattr(like, "value"):
+        like = like.value
+    return Fraction(value) if isinstance(like, int | Fraction) else value
+
+
+def power(x: Any, p: Any) -> Any:
+    """Return a positive x to the power p: by `x.power(p)` for a number that has it, else by `**`.
+
+    >>> power(3, 2), power(4.0, 0.5)
+    (9, 2.0)
+    """
+    return x.power(p) if hasattr(x, "power") else x**p
+
+
+def pi(x: Any) -> Any:
+    """Return pi as a number of the kind of x: by `x.pi()` for a number that has it, else in float64."""
+    return x.pi() if hasattr(x, "pi") else math.pi
+
+
+def stored(x: Any) -> Any:
+    """Return x, an intermediate result that is kept in the format of the output: only `Rounded` takes note."""
+    return x.stored() if hasattr(x, "stored") else x
+
+
+def larger(a: Any, b: Any) -> Any:
+    """Return the larger of two numbers of any kind, `a` where they are equal."""
+    return max(a, b)
+
+
+def _in_float64(function: Callable[[Any], float], x: Any) -> float:
+    try:
+        return function(x)
+    except OverflowError:
+        return math.inf
 
 
 def is_nan(x: Any) -> bool:
@@ -169,52 +242,3 @@ class Traced:
         return self
 
     __add__ = __radd__ = __rmul__ = __mul__
-
-
-@dataclass(frozen=True, slots=True)
-class Dual:
-    """A value and its derivatives with respect to any number of named variables.
-
-    >>> x, w = Dual.variable(3, "x"), Dual.variable(5, "w")
-    >>> (x * w + x).derivatives == {"x": 6, "w": 3}
-    True
-    """
-
-    value: Any
-    derivatives: Mapping[Hashable, Any] = field(default_factory=dict)
-
-    @classmethod
-    def variable(cls, value: Any, name: Hashable) -> "Dual":
-        """Return the variable `name` at `value`: its derivative with respect to itself is 1."""
-        return cls(value, {name: 1})
-
-    def __add__(self, other: Any) -> "Dual":
-        return self._combine(other, 1, 1, lambda a, b: a + b)
-
-    def __sub__(self, other: Any) -> "Dual":
-        return self._combine(other, 1, -1, lambda a, b: a - b)
-
-    def __mul__(self, other: Any) -> "Dual":
-        factor = other.value if isinstance(other, Dual) else other
-        return self._combine(other, factor, self.value, lambda a, b: a * b)
-
-    def __truediv__(self, other: Any) -> "Dual":
-        return self.__mul__(divide(1, other))
-
-    __radd__ = __add__
-    __rmul__ = __mul__
-
-    def __gt__(self, other: Any) -> bool:
-        return bool(self.value > (other.value if isinstance(other, Dual) else other))
-
-    def __lt__(self, other: Any) -> bool:
-        return bool(self.value < (other.value if isinstance(other, Dual) else other))
-
-    def _combine(self, other: Any, left: Any, right: Any, operation: Any) -> "Dual":
-        """Return operation(self, other), given its two partial derivatives."""
-        if not isinstance(other, Dual):
-            other = Dual(other)
-        derivatives = {name: left * slope for name, slope in self.derivatives.items()}
-        for name, slope in other.derivatives.items():
-            derivatives[name] = derivatives.get(name, 0) + right * slope
-        return Dual(operation(self.value, other.value), derivatives)

@@ -11,7 +11,7 @@ from hypothesis.errors import HypothesisException, Unsatisfiable
 from hypothesis.strategies import SearchStrategy
 
 from cnnspec import data
-from cnnspec.cases import Case
+from cnnspec.cases import GRAD_OUTPUT, Case
 
 Fails = Callable[[Case], bool]
 
@@ -87,6 +87,10 @@ def simplify(case: Case, fails: Fails, limit: float) -> Case:
     if case.layout:
         plain = replace(explicit, layout={})
         explicit = plain if fails(plain) else explicit
+    if not fails(explicit) and case.differentiated:
+        gradient = data.grad_output(case, case.operation.output_shape(*case.inputs))
+        values |= {GRAD_OUTPUT: gradient.ravel().tolist()}
+        explicit = replace(explicit, data=values)
     if not fails(explicit):
         return case
     for change in (_zeroed, _small):

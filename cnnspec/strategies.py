@@ -6,19 +6,20 @@ to the smallest geometry first. `cases("conv2d")` is what `cnnspec check` runs.
 
 import random
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any, TypeVar
 
 from hypothesis import strategies as st
 
 from cnnspec import ops
 from cnnspec.backends.layouts import LAYOUTS
-from cnnspec.cases import REGIMES, Case
+from cnnspec.cases import GRAD_OUTPUT, REGIMES, Case
 
 T = TypeVar("T")
 
 
 class _Drawn:
-    """A `cnnspec.op.Pick` that asks Hypothesis."""
+    """A `cnnspec.spec.Pick` that asks Hypothesis."""
 
     def __init__(self, draw: Callable[[st.SearchStrategy[Any]], Any]) -> None:
         self._draw = draw
@@ -59,13 +60,12 @@ def cases(
     regimes: the kinds of data drawn from;   layouts: those drawn for each operand by itself
     layers:  draw what only a layer takes too (padding_mode);   where: keep only the cases that it accepts
     """
-    spec = ops.spec(operator)
     arguments, inputs = draw(geometries(operator))
     if not layers:
         arguments.pop("padding_mode", None)
     drawn: dict[str, str] = {}
     if draw(st.sampled_from((False, True))):
-        names = [name for name in spec.operands if name != "bias" or arguments.get("bias", True)]
+        names = [*Case(operator, arguments, inputs).operand_shapes(), GRAD_OUTPUT]
         # Hypothesis alone repeats itself too much; this seed is drawn like everything else
         mixed = random.Random(draw(st.integers(0, 2**32 - 1)))  # noqa: S311 - no secret
         drawn = {name: mixed.choice(layouts) for name in names}
@@ -73,5 +73,10 @@ def cases(
     regime = (
         draw(st.sampled_from(regimes)) if dtype[0] != "i" else draw(st.sampled_from(("integers", "special")))
     )
-    case = Case(operator, arguments, inputs, dtype, regime, draw(st.integers(0, 2**32 - 1)), drawn)
+    case = Case(operator, arguments, inputs, dtype, regime, draw(st.integers(0, 2**32 - 1)), layout=drawn)
+    able = case.differentiated
+    if len(able) > 1:
+        subsets = [able[:i] + able[i + 1 :] for i in range(len(able))] + [(name,) for name in able]
+        grad = draw(st.sampled_from((None, None, *dict.fromkeys(subsets))))
+        case = replace(case, grad=grad)
     return case if where(case) else draw(st.nothing())

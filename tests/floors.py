@@ -16,20 +16,37 @@ NO_FLOOR = ("", "_version")  # cnnspec/__init__.py, which no module imports, and
 
 # A name that ends in a slash is a package with everything in it; inside, imports are free.
 FLOORS: tuple[tuple[str, ...], ...] = (
-    ("errors", "nested", "window", "scalars", "op", "laws"),
+    (
+        "errors",
+        "nested",
+        "window",
+        "scalars",
+        "derivatives",
+        "rounding",
+        "op",
+        "spec",
+        "laws",
+    ),
     (
         "ops.corr",
+        "ops.conv_laws",
         "ops.conv",
+        "ops.pooling",
+        "ops.pool_laws",
         "ops.pool",
+        "ops.adaptive_pool",
+        "ops.global_pool",
         "ops.pad",
         "ops.linear",
         "ops.pointwise",
         "ops.softmax",
         "ops.combine",
         "ops",
+        "initialisers",
     ),
     (
         "cases",
+        "borderline",
         "expressions",
         "where",
         "expectations",
@@ -42,7 +59,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ),
     ("bounds", "data", "exact/", "compare"),
     ("backends/", "strategies", "frames"),
-    ("judge", "reproduce", "shrink", "rows", "conformance"),
+    ("distributions", "calls", "judge", "reproduce", "shrink", "rows", "conformance"),
     ("report/", "run", "entries", "pytest_plugin", "cli", "__main__"),
 )
 DEPENDENCY_FREE = 3  # so many floors import the standard library only
@@ -54,7 +71,9 @@ THIRD_PARTY: Mapping[str, Collection[str]] = {
     "compare": ("flint", "numpy"),
     "backends.torch": ("numpy", "torch"),
     "strategies": ("hypothesis",),
+    "distributions": ("numpy", "scipy"),
     "judge": ("numpy",),
+    "reproduce": ("numpy",),
     "shrink": ("hypothesis",),
     "entries": ("numpy", "pytest"),
     "frames": ("pandas",),

@@ -8,11 +8,12 @@ import pytest
 import cnnspec
 from cnnspec import ops
 from cnnspec.errors import ArgumentError, CnnspecError, ShapeError, UsageError
-from cnnspec.op import Operator, arguments_of, bytes_per_element, integer, spell, without_defaults
+from cnnspec.op import Operator, arguments_of, bytes_per_element, integer, without_defaults
 from cnnspec.ops.combine import Add
 from cnnspec.ops.conv import Conv2d
 from cnnspec.ops.linear import Linear
 from cnnspec.ops.pool import MaxPool2d
+from cnnspec.spec import spell
 
 
 def test_costs_follow_from_the_formulas() -> None:

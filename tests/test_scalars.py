@@ -9,7 +9,8 @@ import hypothesis.strategies as st
 import pytest
 from hypothesis import given, settings
 
-from cnnspec.scalars import Counted, Dual, Extended, Tally, Traced, divide, exp, is_nan, log
+from cnnspec.derivatives import Dual
+from cnnspec.scalars import Counted, Extended, Tally, Traced, divide, exp, is_nan, log
 
 SPECIAL = [0.0, 1.0, -2.0, 0.5, math.inf, -math.inf, math.nan]
 

@@ -9,7 +9,7 @@ from cnnspec.bounds import ErrorModel, direct
 from cnnspec.cases import Case
 from cnnspec.errors import UsageError
 from cnnspec.nested import Shape
-from cnnspec.op import Spec
+from cnnspec.spec import Spec
 
 
 class UnsupportedCase(Exception):
@@ -41,6 +41,9 @@ class Backend:
     models:      dtype -> error model; the strictest direct model where none is declared
     supports:    case -> "" or the reason why it is outside what the implementation claims
     layers:      arguments are those of the layer (padding_mode and so on), not of the functional form
+    gradients:   gradients(backend, case, operands, grad_output, wanted) -> gradient by operand; UnsupportedCase where
+                 the output carries none. Default: none; targets that are named have torch's autograd
+    whole:       it claims to refuse what its operators must refuse
     elementary_ulps: error of its exp, log and tanh, in units in the last place
 
     >>> import cnnspec
@@ -60,8 +63,10 @@ class Backend:
     supports: Callable[[Case], str] = lambda case: ""
     layers: bool = False
     elementary_ulps: int = 1
+    gradients: Callable[..., Mapping[str, Any]] | None = None
     description: str = ""
     builtin: bool = False
+    whole: bool = False
 
     def model(self, dtype: str) -> ErrorModel | None:
         """Return the error model of `dtype`; None for integers, which are exact."""
@@ -71,46 +76,61 @@ class Backend:
             return None
         return replace(self.models.get(dtype, direct(dtype)), elementary_ulps=self.elementary_ulps)
 
-    def call(self, spec: Spec, case: Case, arrays: Sequence[Any]) -> Any:
-        """Run one operator; UnsupportedCase where the target does not claim the case."""
+    def call(self, spec: Spec, case: Case, arrays: Mapping[str, Any]) -> Any:
+        """Run one operator on its operands by name; UnsupportedCase where the target does not claim the case."""
         if spec.name not in self.functions:
             raise UnsupportedCase(f"{self.name} has no {spec.name}")
         if self.layers:
-            return self.functions[spec.name](case, *arrays)
+            return self.functions[spec.name](case, arrays)
         return call_functional(self.functions[spec.name], spec, case.arguments, arrays)
 
 
 def call_functional(
-    function: Callable[..., Any], spec: Spec, arguments: Mapping[str, Any], arrays: Sequence[Any]
+    function: Callable[..., Any], spec: Spec, arguments: Mapping[str, Any], arrays: Mapping[str, Any]
 ) -> Any:
     """Call `function` as the torch.nn.functional function of its operator is called.
 
-    Operands and arguments without a default go by position, the others by name; a name that the function does
-    not take is left out where the case has its default, and makes the case unsupported where it has not.
+    `Spec.order` goes by position (operands and arguments without a default, unless it says otherwise), the rest by
+    name; a name that the function does not take is left out where the case has its default, and makes the case
+    unsupported where it has not. Raises UnsupportedCase for what the function does not take.
     """
     if arguments.get("padding_mode", "zeros") != "zeros":
         raise UnsupportedCase(
             f"padding_mode={arguments['padding_mode']!r} is no argument of a functional {spec.name}"
         )
-    defaults = {f.name: f.default for f in fields(spec.operator) if f.name in spec.keywords}  # type: ignore[arg-type]
-    required = [name for name, default in defaults.items() if default is MISSING]
-    keywords = {
-        name: arguments.get(name, default) for name, default in defaults.items() if name not in required
-    }
-    names = _parameters(function)
-    if names is not None:
-        for name in [name for name in keywords if name not in names]:
-            if keywords.pop(name) != defaults[name]:
-                raise UnsupportedCase(
-                    f"the function takes no {name}, the case has {name}={arguments[name]!r}"
-                )
-    operands: list[Any] = [list(arrays)] if spec.gathers else [*arrays]
-    slots = len(spec.operands) if names is None else sum(name not in spec.keywords for name in names)
-    if len(operands) > slots:
-        raise UnsupportedCase(f"the function takes no {spec.operands[len(operands) - 1]}, the case has one")
-    if not spec.gathers:
-        operands += [None] * (min(slots, len(spec.operands)) - len(operands))
-    return function(*operands, *(arguments[name] for name in required), **keywords)
+    order, names = positions(spec), _parameters(function)
+    named, defaults = spec.keyword_arguments(arguments)
+    keywords = {name: value for name, value in named.items() if name not in order}
+    if spec.gathers:
+        return function(list(arrays.values()), **_taken(keywords, names, defaults))
+    others = [name for name in spec.operands if name not in order]
+    keywords |= {name: arrays[name] for name in others if name in arrays}
+    slots = len(order) if names is None else sum(name not in keywords for name in names)
+    given = [(name, arrays.get(name) if name in spec.operands else arguments[name]) for name in order]
+    for name, value in reversed(given):
+        if len(given) > slots and name in spec.operands:
+            if value is not None:
+                raise UnsupportedCase(f"the function takes no {name}, the case has one")
+            given.remove((name, value))
+    return function(*(value for _, value in given), **_taken(keywords, names, defaults))
+
+
+def _taken(
+    keywords: Mapping[str, Any], names: Sequence[str] | None, defaults: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Return the keywords that a function takes; UnsupportedCase where one that it lacks is not at its default."""
+    for name, value in keywords.items():
+        if names is not None and name not in names and (name not in defaults or value != defaults[name]):
+            raise UnsupportedCase(f"the function takes no {name}, the case has {name}={value!r}")
+    return {name: value for name, value in keywords.items() if names is None or name in names}
+
+
+def positions(spec: Spec) -> tuple[str, ...]:
+    """Return the operands and arguments of the functional form that go by position."""
+    if spec.order:
+        return spec.order
+    required = [f.name for f in fields(spec.operator) if f.name in spec.keywords and f.default is MISSING]  # type: ignore[arg-type]
+    return (*spec.operands, *required)
 
 
 def _parameters(function: Callable[..., Any]) -> list[str] | None:
@@ -140,9 +160,10 @@ def check_signature(function: Callable[..., Any], spec: Spec) -> None:
     takes = len([p for p in parameters if p.kind in _POSITIONAL]) + 99 * any(
         p.kind is p.VAR_POSITIONAL for p in parameters
     )
-    unknown = [name for name in named if name not in spec.keywords]
-    allowed = len(spec.operands) + len(spec.keywords)
-    least = 1 if spec.gathers else max(spec.input_count, 2 if "weight" in spec.operands else 1)
+    unknown = [name for name in named if name not in (*spec.keywords, *spec.derived, *spec.operands)]
+    allowed = len({*spec.operands, *spec.keywords, *spec.derived})
+    positional = [name for name in positions(spec) if name in (*spec.inputs, "weight")]
+    least = 1 if spec.gathers else len(positional) - ("weight" in positional and spec.judged == "function")
     if unknown or len(needed) > allowed or takes < least:
         takes_names = ", ".join(p.name for p in parameters)
         raise UsageError(

@@ -105,7 +105,8 @@ def _from_object(target: Any, name: str, only: list[str] | None, device: str) ->
         return target
     torch = _torch()
     if isinstance(target, ModuleType):
-        functions = {op: getattr(target, op) for op in ops.NAMES if callable(getattr(target, op, None))}
+        named = {op: getattr(target, torch.functional_name(op), None) for op in ops.NAMES}
+        functions = {op: function for op, function in named.items() if callable(function)}
         if not functions:
             raise UsageError(f"{name} defines no operator; it may define {', '.join(ops.NAMES)}", target=name)
     else:
@@ -119,6 +120,8 @@ def _from_object(target: Any, name: str, only: list[str] | None, device: str) ->
         torch.tensor,
         torch.output,
         prepare=lambda: torch._prepare(False),
+        gradients=torch.gradients,
+        whole=isinstance(target, ModuleType),
         elementary_ulps=torch.ELEMENTARY_ULPS,
     )
 

@@ -1,8 +1,9 @@
 """torch as a backend: torch.nn.functional, and the layers of torch.nn, on CPU and CUDA."""
 
+import inspect
 import math
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -52,23 +53,47 @@ def output(array: Any) -> Output:
     return Output(values, tuple(host.shape), name, array.device.type)
 
 
+def _global_average(input: torch.Tensor) -> torch.Tensor:
+    """The mean over what lies behind batch and channels; ValueError where nothing does."""
+    if not 3 <= input.dim() <= 5 or 0 in input.shape[1:]:
+        raise ValueError(
+            f"input of shape {tuple(input.shape)} must be (N, C, 1 to 3 spatial axes), none empty but N"
+        )
+    return input.mean(dim=tuple(range(2, input.dim())), keepdim=True)
+
+
+OTHER_NAMES: dict[str, Any] = {
+    "flatten": torch.flatten,
+    "add": torch.add,
+    "concat": torch.cat,
+    "sigmoid": torch.sigmoid,
+    "tanh": torch.tanh,
+    "global_avg_pool": _global_average,
+}
+"""Functions that stand elsewhere than in torch.nn.functional, or have another name."""
+
+WITHOUT_LAYER = ("add", "concat")
+
+
 def functional(module: Any = F, name: str = "torch", device: str = "cpu", tf32: bool = False) -> Backend:
     """Return torch.nn.functional (with torch.flatten, add and cat) as a backend."""
-    others = {
-        "flatten": torch.flatten,
-        "add": torch.add,
-        "concat": torch.cat,
-        "sigmoid": torch.sigmoid,
-        "tanh": torch.tanh,
-    }
-    own: dict[str, Any] = {op: others.get(op) or getattr(module, op) for op in NAMES}
+    own: dict[str, Any] = {op: OTHER_NAMES.get(op) or getattr(module, functional_name(op)) for op in NAMES}
     functions = {op: _unimplemented_is_unsupported(function) for op, function in own.items()}
     return _backend(name, functions, device, tf32, "torch.nn.functional")
 
 
+def functional_name(operator: str) -> str:
+    """Return the name in torch.nn.functional: norms have one function for all numbers of axes.
+
+    >>> functional_name("batch_norm2d"), functional_name("conv2d")
+    ('batch_norm', 'conv2d')
+    """
+    return operator[:-2] if "norm" in operator and operator.endswith("d") else operator
+
+
 def layers(device: str = "cpu", tf32: bool = False) -> Backend:
     """Return the layers of torch.nn as a backend: parameters loaded, lazy variants, train and eval mode."""
-    functions = {op: _unimplemented_is_unsupported(_run_layer) for op in NAMES if op not in ("add", "concat")}
+    functions = {op: _unimplemented_is_unsupported(_run_layer) for op in NAMES if op not in WITHOUT_LAYER}
     return _backend("torch-nn", functions, device, tf32, "layers of torch.nn", layers=True)
 
 
@@ -87,9 +112,11 @@ def _backend(
         prepare=lambda: _prepare(tf32),
         models=models,
         layers=layers,
+        gradients=gradients,
         elementary_ulps=ELEMENTARY_ULPS,
         description=what,
         builtin=True,
+        whole=True,
     )
 
 
@@ -115,27 +142,72 @@ def _unimplemented_is_unsupported(function: Callable[..., Any]) -> Callable[...,
     return call
 
 
-def _run_layer(case: Case, *arrays: torch.Tensor) -> Any:
-    """Build the layer, load the parameters, and call it; odd seeds take the lazy variant, in eval mode."""
+def gradients(
+    backend: Backend,
+    case: Case,
+    operands: Mapping[str, torch.Tensor],
+    grad_output: torch.Tensor,
+    wanted: Sequence[str],
+) -> dict[str, torch.Tensor]:
+    """Return the gradients by autograd; zeros where none reaches an operand.
+
+    Raises UnsupportedCase where the output does not carry gradients.
+    """
+    leaves = {name: one.detach().requires_grad_(name in wanted) for name, one in operands.items()}
+    output = backend.call(case.spec, case, leaves)
+    output = output[0] if isinstance(output, tuple) else output
+    if not getattr(output, "requires_grad", False):
+        raise UnsupportedCase("the output carries no gradient")
+    try:
+        found: Sequence[Any] = torch.autograd.grad(
+            output, [leaves[name] for name in wanted], grad_output, allow_unused=True
+        )
+    except (RuntimeError, NotImplementedError) as error:
+        if "not implemented for" in str(error):
+            raise UnsupportedCase(str(error).splitlines()[0]) from None
+        raise
+    return {
+        name: torch.zeros_like(leaves[name]) if one is None else one
+        for name, one in zip(wanted, found, strict=True)
+    }
+
+
+def _run_layer(case: Case, arrays: Mapping[str, torch.Tensor]) -> Any:
+    """Build the layer, load parameters and buffers, and call it; odd seeds take the lazy variant, in eval mode."""
     spec = case.spec
-    inputs, parameters = arrays[: spec.input_count], arrays[spec.input_count :]
+    inputs = [arrays[name] for name in spec.inputs]
+    parameters = {name: array for name, array in arrays.items() if name not in spec.inputs}
     arguments = dict(case.arguments)
-    kind = _pad_layer(case, arguments) if spec.name == "pad" else getattr(torch.nn, spec.layer)
+    arguments.pop("training", None)
+    training = getattr(case.operation, "training", None)
+    kind = _kind_of_layer(case, arguments)
     lazy = getattr(torch.nn, f"Lazy{spec.layer}", None) if case.seed % 2 else None
     if lazy is not None:
-        arguments.pop("in_channels", None)
-        arguments.pop("in_features", None)
+        for name in ("in_channels", "in_features", "num_features"):
+            arguments.pop(name, None)
         kind = lazy
-    if parameters:
+    if "device" in inspect.signature(kind).parameters:
         arguments |= {"device": inputs[0].device, "dtype": inputs[0].dtype}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # lazy layers announce that they are experimental
         layer = kind(**arguments)
         if lazy is not None and parameters:
             layer.initialize_parameters(inputs[0])
-    for name, value in zip(("weight", "bias"), parameters, strict=False):
-        setattr(layer, name, torch.nn.Parameter(value, requires_grad=False))
-    return layer.train(case.seed % 2 == 0)(*inputs)
+    for name, value in parameters.items():
+        if name in layer._parameters:
+            del layer._parameters[name]
+        setattr(layer, name, value)
+    return layer.train(case.seed % 2 == 0 if training is None else training)(*inputs)
+
+
+def _kind_of_layer(case: Case, arguments: dict[str, Any]) -> Any:
+    """Return the class of the layer, `arguments` made its own."""
+    if case.operator == "pad":
+        return _pad_layer(case, arguments)
+    if case.operator == "global_avg_pool":
+        arguments["output_size"] = 1
+        return getattr(torch.nn, f"AdaptiveAvgPool{len(case.inputs[0]) - 2}d")
+    return getattr(torch.nn, case.spec.layer)
 
 
 def _pad_layer(case: Case, arguments: dict[str, Any]) -> Any:

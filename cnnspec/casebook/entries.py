@@ -6,6 +6,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any, ClassVar
 
+from cnnspec import ops
 from cnnspec.errors import CnnspecError
 from cnnspec.nested import Array, Shape, ravel
 from cnnspec.ops import corr, pool
@@ -50,7 +51,10 @@ class Entry:
 
 @dataclass(frozen=True, kw_only=True)
 class Example(Entry):
-    """A call with all its values; `digits` where the source prints rounded decimals."""
+    """A call with all its values; `digits` where the source prints rounded decimals.
+
+    others: operands that are neither input, weight nor bias, each written under its own name
+    """
 
     kind: ClassVar[str] = "example"
 
@@ -60,14 +64,17 @@ class Example(Entry):
     arguments: Mapping[str, Any] = field(default_factory=dict)
     weight: Array | None = None
     bias: Array | None = None
+    others: Mapping[str, Array] = field(default_factory=dict)
     indices: Array | None = None
     digits: int | None = None
 
     @property
     def operands(self) -> dict[str, Array]:
         """The arrays by the name of the operand, in the order of the call."""
-        parameters = {"weight": self.weight, "bias": self.bias}
-        return named(self.inputs) | {name: value for name, value in parameters.items() if value is not None}
+        given = named(self.inputs) | {"weight": self.weight, "bias": self.bias} | dict(self.others)
+        order = () if self.operator in TEXTBOOK else ops.spec(self.operator).operands
+        names = [*(name for name in order if name in given), *(name for name in given if name not in order)]
+        return {name: given[name] for name in names if given[name] is not None}
 
     @property
     def significand_bits(self) -> int:

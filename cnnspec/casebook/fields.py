@@ -117,6 +117,7 @@ READERS: Mapping[str, Callable[[Any], Any]] = {
     "input_shapes": lambda value: tuple(_shape(item) for item in _list(value)),
     "parameter_shapes": lambda value: {name: _shape(shape) for name, shape in _table(value).items()},
     "layers": lambda value: [_table(item) for item in _list(value)],
+    "others": lambda value: {name: _array(array) for name, array in _table(value).items()},
     "giga_macs": _decimal,
     "when": _when,
 }

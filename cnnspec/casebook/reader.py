@@ -116,6 +116,10 @@ def _record(kind: type[Any], table: Mapping[str, Any], where: str, given: Mappin
         if one in row and many not in row:
             row[many] = [row.pop(one)]
     fields = {field.name: field for field in dataclasses.fields(kind) if field.name not in given}
+    if "others" in fields and row.get("operator") in ops.NAMES:
+        known = [name for name in ops.spec(row["operator"]).operands if name not in ("weight", "bias")]
+        others = {name: row.pop(name) for name in known if name in row and not name.startswith("input")}
+        row |= {"others": others} if others else {}
     for key in row:
         if key not in fields:
             raise CasebookError(f"{where}: unknown key {key!r}{hint(key, fields)}")
@@ -176,6 +180,8 @@ def _parameters(operator: str, arguments: Mapping[str, Any]) -> set[str]:
     if operator in TEXTBOOK:
         return set() if operator == "pool2d" else {"weight"}
     names = {"weight", "bias"} & set(ops.spec(operator).operands)
+    if "affine" in (field.name for field in dataclasses.fields(ops.spec(operator).operator)):  # type: ignore[arg-type]
+        return names & set(ops.spec(operator).operator(**arguments).parameter_shapes())
     return names if arguments.get("bias", True) else names - {"bias"}
 
 

@@ -5,19 +5,23 @@ one, else the operator's own loop), special values over extended rationals, exp 
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from cnnspec import nested
-from cnnspec.exact.balls import evaluate_function
-from cnnspec.exact.integers import integer_terms, scaled
-from cnnspec.nested import Shape
-from cnnspec.op import Operator, Spec
+from cnnspec import nested, rounding
+from cnnspec.errors import CnnspecError
+from cnnspec.exact.balls import enclosed, evaluate_function
+from cnnspec.exact.integers import integer_gradients, integer_terms, scaled
+from cnnspec.nested import Array, Shape
+from cnnspec.op import Operator
+from cnnspec.rounding import RoundingTerms
 from cnnspec.scalars import Extended
+from cnnspec.spec import Dialect, Spec
 
 Values = npt.NDArray[Any]
 
@@ -27,11 +31,14 @@ class Exact:
     """Exact outputs: values[i] / divisors[i] * 2**exponent, and special[i] where the result is not finite.
 
     magnitude:  S in the units of the values;   roundings: their count, per element
-    elementary: errors of the library's exp, log or tanh in each result
+    elementary: errors of the library's exp, log or tanh in each result;   stored: roundings to the output's format
     radius:     what the values themselves may be off by (rigorous enclosures of exp and log), in their units
     lattice:    2**lattice divides every term; sums that stay below 2**(precision + lattice) are exact in any order
     copied:     the outputs are copies of inputs, in `special`, signs of zeros included
     indices:    the second output of a maximum with indices; -1 where a window has no tap
+    reach:      the largest intermediate results, where they may exceed the magnitude
+    faint:      what errors of 1 in intermediate results come to, in the units of the values
+    divisions:  in how many steps a sum is divided by its divisor
     """
 
     shape: Shape
@@ -42,10 +49,14 @@ class Exact:
     magnitude: list[int] = field(default_factory=list)
     roundings: list[int] = field(default_factory=list)
     elementary: int = 0
+    reach: list[int] = field(default_factory=list)
+    faint: list[int] = field(default_factory=list)
+    stored: int = 0
     radius: int = 0
     lattice: int | None = None
     copied: bool = False
     indices: list[int] | None = None
+    divisions: int = 1
 
 
 def evaluate(spec: Spec, operator: Operator, operands: Mapping[str, Values]) -> Exact:
@@ -56,14 +67,193 @@ def evaluate(spec: Spec, operator: Operator, operands: Mapping[str, Values]) -> 
     if spec.judged == "function":
         return _from_balls(operator, arrays)
     finite = [np.where(np.isfinite(array), array, 0) for array in arrays]
-    exact = _sums(operator, finite)
+    exact = _sums(operator, finite) if _is_homogeneous(operator) else _rational(operator, finite)
     if any(not np.isfinite(array).all() for array in arrays):
         exact.special = _special(operator, arrays)
     return exact
 
 
+def evaluate_dialect(
+    spec: Spec, operator: Operator, dialect: Dialect, operands: Mapping[str, Values]
+) -> Exact | None:
+    """Return the exact outputs as another framework's convention has them; None where it refuses the call."""
+    arrays = [_nested(array) for array in operands.values()]
+    try:
+        if spec.judged == "function":
+            fields = enclosed(
+                arrays,
+                lambda *numbers: dialect.reference(operator, *numbers),
+                lambda *numbers: rounding.terms(dialect.reference(operator, *map(rounding.rounded, numbers))),
+            )
+            return Exact(operator.output_shape(*_input_shapes(spec, operands)), **fields)
+        if spec.judged == "copy":
+            return _copy_of(dialect.reference(operator, *arrays))
+        finite = [
+            nested.elementwise(Fraction, _nested(np.where(np.isfinite(a), a, 0))) for a in operands.values()
+        ]
+        output = dialect.reference(operator, *finite)
+        size = dialect.reference(operator, *(nested.elementwise(abs, one) for one in finite))
+        terms = [max(1, *(array.size for array in operands.values()))] * len(nested.ravel(output))
+        found = _of_rationals(output, RoundingTerms(nested.ravel(size), terms))
+        if any(not np.isfinite(array).all() for array in operands.values()):
+            extended = [nested.elementwise(Extended, array) for array in arrays]
+            found.special = _not_finite(dialect.reference(operator, *extended))
+        return found
+    except (ArithmeticError, CnnspecError):
+        return None
+
+
+def gradients(
+    spec: Spec, operator: Operator, grad_output: Values, operands: Mapping[str, Values], wanted: Sequence[str]
+) -> dict[str, Exact]:
+    """Return the exact gradients of the operands `wanted`: vector-Jacobian products with `grad_output`."""
+    arrays = list(operands.values())
+    if spec.judged == "function":
+        return _gradients_from_balls(operator, grad_output, operands, wanted)
+    if 0 in grad_output.shape:
+        found: list[Exact | None] = [_zeros(array.shape) for array in arrays]
+    else:
+        found = _gradients_of_sums(spec, operator, grad_output, arrays)
+    return {
+        name: one for name, one in zip(operands, found, strict=True) if name in wanted and one is not None
+    }
+
+
+def updates(operator: Operator, operands: Mapping[str, Values]) -> dict[str, Exact]:
+    """Return the exact new values of the operands that a call changes."""
+    nested_operands = [_nested(array) for array in operands.values()]
+    found: dict[str, Exact] = {}
+    for name in operator.updates(*nested_operands):
+        fields = enclosed(
+            nested_operands,
+            lambda *numbers, name=name: operator.updates(*numbers)[name],
+            lambda *numbers, name=name: rounding.terms(
+                operator.updates(*map(rounding.rounded, numbers))[name]
+            ),
+        )
+        found[name] = Exact(operands[name].shape, **fields)
+    return found
+
+
+def _nested(array: Values) -> Any:
+    return nested.unravel(array.ravel().tolist(), array.shape)
+
+
+def _is_homogeneous(operator: Operator) -> bool:
+    """Say whether every term of the sums is a product of all operands but the bias: one unit holds them all."""
+    return not operator.parameter_shapes() or hasattr(operator, "bias")
+
+
+def _rational(operator: Operator, arrays: list[Values]) -> Exact:
+    """Return a sum of any terms over rational numbers."""
+    plain = [nested.elementwise(Fraction, _nested(array)) for array in arrays]
+    return _of_rationals(operator.reference(*plain), operator.rounding_terms(*plain))
+
+
+def _of_rationals(output: Array, bound: RoundingTerms) -> Exact:
+    """Return rational values with their bound as integers of one unit, each divided by its own odd divisor."""
+    values = [Fraction(value) for value in nested.ravel(output)]
+    sizes = [Fraction(size) for size in bound.magnitude]
+    if bound.divisors:
+        sizes = [size / divisor for size, divisor in zip(sizes, bound.divisors, strict=True)]
+    bottoms = [math.lcm(v.denominator, s.denominator) for v, s in zip(values, sizes, strict=True)]
+    odd = [bottom // (bottom & -bottom) for bottom in bottoms]
+    exponent = -max(((bottom & -bottom).bit_length() - 1 for bottom in bottoms), default=0)
+    scale = Fraction(2) ** -exponent
+    return Exact(
+        nested.shape_of(output),
+        [int(v * d * scale) for v, d in zip(values, odd, strict=True)],
+        exponent,
+        odd if any(d != 1 for d in odd) else None,
+        {},
+        [int(s * d * scale) for s, d in zip(sizes, odd, strict=True)],
+        [math.ceil(count) for count in bound.roundings],
+    )
+
+
+def _gradients_of_sums(
+    spec: Spec, operator: Operator, grad_output: Values, arrays: list[Values]
+) -> list[Exact | None]:
+    finite = [np.where(np.isfinite(array), array, 0) for array in (grad_output, *arrays)]
+    bilinear = bool(operator.parameter_shapes()) and _is_homogeneous(operator)
+    if bilinear:
+        found = _bilinear_gradients(operator, finite)
+    else:
+        g, unit = scaled(finite[0])
+        plain = [_nested(g), *(nested.elementwise(Fraction, _nested(array)) for array in finite[1:])]
+        if spec.judged == "copy":
+            plain[1:] = [_nested(array) for array in arrays]
+        values, bounds = operator.gradients(*plain), operator.gradient_terms(*plain)
+        found = []
+        for value, bound in zip(values, bounds, strict=True):
+            one = None if value is None or bound is None else _of_rationals(value, bound)
+            if one is not None:
+                one.exponent += unit
+                one.lattice = one.exponent if one.divisors is None and spec.judged == "copy" else None
+            found.append(one)
+    if any(not np.isfinite(array).all() for array in (grad_output, *arrays)):
+        extended = [nested.elementwise(Extended, _nested(grad_output)), *map(_nested, arrays)]
+        if spec.judged != "copy":
+            extended[1:] = [nested.elementwise(Extended, array) for array in extended[1:]]
+        for one, value in zip(found, operator.gradients(*extended), strict=True):
+            if one is not None and value is not None:
+                one.special = _not_finite(value)
+    return found
+
+
+def _zeros(shape: Shape) -> Exact:
+    nothing = [0] * math.prod(shape)
+    return Exact(shape, nothing, magnitude=nothing, roundings=nothing, lattice=0)
+
+
+def _bilinear_gradients(operator: Operator, arrays: list[Values]) -> list[Exact | None]:
+    """Return the gradients of a sum of products input * weight and a bias, over scaled integers."""
+    pairs = [scaled(array) for array in arrays]
+    g, x, w = (exponent for _, exponent in pairs[:3])
+    units = [g + w, g + x, g]
+    integers = [n for n, _ in pairs]
+    fast = integer_gradients(operator, integers)
+    if fast is None:
+        plain = [_nested(array) for array in integers]
+        values, bounds = operator.gradients(*plain), operator.gradient_terms(*plain)
+        terms = [
+            (nested.ravel(value), bound.magnitude, bound.roundings)
+            for value, bound in zip(values, bounds, strict=True)
+            if value is not None and bound is not None
+        ]
+    else:
+        terms = fast
+    return [
+        Exact(array.shape, values, unit, None, {}, magnitude, roundings, lattice=unit)
+        for array, unit, (values, magnitude, roundings) in zip(arrays[1:], units, terms, strict=False)
+    ]
+
+
+def _gradients_from_balls(
+    operator: Operator, grad_output: Values, operands: Mapping[str, Values], wanted: Sequence[str]
+) -> dict[str, Exact]:
+    plain = [_nested(array) for array in (grad_output, *operands.values())]
+    found = {}
+    for place, (name, array) in enumerate(operands.items()):
+        if name in wanted:
+            fields = enclosed(
+                plain,
+                lambda *numbers, place=place: operator.gradients(*numbers)[place],
+                lambda *numbers, place=place: operator.gradient_terms(*numbers)[place],
+            )
+            found[name] = Exact(array.shape, **fields)
+    return found
+
+
+def _input_shapes(spec: Spec, operands: Mapping[str, Values]) -> list[Shape]:
+    return [operands[name].shape for name in spec.inputs if name in operands]
+
+
 def _copied(operator: Operator, arrays: list[Values]) -> Exact:
-    output = operator.reference(*(nested.unravel(array.ravel().tolist(), array.shape) for array in arrays))
+    return _copy_of(operator.reference(*map(_nested, arrays)))
+
+
+def _copy_of(output: Any) -> Exact:
     indices = None
     if isinstance(output, tuple):
         output, indices = output[0], nested.ravel(output[1])
@@ -100,11 +290,12 @@ def _sums(operator: Operator, arrays: list[Values]) -> Exact:
         bound.magnitude,
         bound.roundings,
         lattice=exponent,
+        divisions=bound.divisions,
     )
 
 
 def _input_count(operator: Operator, arrays: list[Values]) -> int:
-    return len(arrays) - len(operator.parameter_shapes())
+    return len(arrays) - len(operator.parameter_shapes()) - len(operator.buffer_shapes())
 
 
 def _common_unit(
@@ -132,13 +323,15 @@ def _special(operator: Operator, arrays: list[Values]) -> dict[int, float]:
     plain = [
         nested.unravel([Extended(value) for value in array.ravel().tolist()], array.shape) for array in arrays
     ]
-    outputs = nested.ravel(operator.reference(*plain))
-    values = [value.value if isinstance(value, Extended) else value for value in outputs]
+    return _not_finite(operator.reference(*plain))
+
+
+def _not_finite(output: Array) -> dict[int, float]:
+    values = [value.value if isinstance(value, Extended) else value for value in nested.ravel(output)]
     return {i: v for i, v in enumerate(values) if isinstance(v, float) and not math.isfinite(v)}
 
 
 def _from_balls(operator: Operator, arrays: list[Values]) -> Exact:
     """Return enclosures of exp, log and what is made of them, as integers of one unit."""
-    (array,) = arrays
-    balls = evaluate_function(operator, nested.unravel(array.ravel().tolist(), array.shape))
-    return Exact(operator.output_shape(array.shape), **balls)
+    shape = operator.output_shape(*(array.shape for array in arrays[: _input_count(operator, arrays)]))
+    return Exact(shape, **evaluate_function(operator, [_nested(array) for array in arrays]))

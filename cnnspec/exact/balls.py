@@ -1,6 +1,7 @@
 """exp, log and what is made of them, enclosed rigorously: Arb's ball arithmetic through python-flint."""
 
 import math
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import flint
@@ -8,6 +9,7 @@ import flint
 from cnnspec import nested
 from cnnspec.nested import Array
 from cnnspec.op import Operator
+from cnnspec.rounding import RoundingTerms
 
 PRECISION = 160
 """Bits of the balls: 100 and more beyond a float64, so that their radius never decides a verdict."""
@@ -16,14 +18,22 @@ UNIT = -1300
 """Values are kept in units of 2**UNIT, far below the smallest float64; what is finer goes into the radius."""
 
 
-def evaluate_function(operator: Operator, array: Array) -> dict[str, Any]:
+def evaluate_function(operator: Operator, operands: Sequence[Array]) -> dict[str, Any]:
     """Return the fields of an `Exact` for an operator made of exp and log, run on balls."""
+    return enclosed(operands, operator.reference, operator.rounding_terms)
+
+
+def enclosed(
+    operands: Sequence[Array], value: Callable[..., Array], bound: Callable[..., RoundingTerms]
+) -> dict[str, Any]:
+    """Return the fields of an `Exact` for `value` and its `bound`, run on balls; integers stay integers."""
     with flint.ctx.workprec(PRECISION):
-        shape = nested.shape_of(array)
-        balls = nested.unravel([flint.arb(value) for value in nested.ravel(array)], shape)
-        terms = operator.rounding_terms(balls)
-        outputs = [flint.arb(value) for value in nested.ravel(operator.reference(balls))]
-        magnitudes = [flint.arb(value).abs_upper() for value in terms.magnitude]
+        numbers = [nested.elementwise(_ball, array) for array in operands]
+        terms = bound(*numbers)
+        outputs = [flint.arb(number) for number in nested.ravel(value(*numbers))]
+        magnitudes = [flint.arb(number).abs_upper() for number in terms.magnitude]
+        reaches = [flint.arb(number).abs_upper() for number in terms.reach or ()]
+        faint = [flint.arb(number).abs_upper() for number in terms.faint or ()]
         roundings = [_ceiling(flint.arb(count)) for count in terms.roundings]
     special = {i: _special(ball) for i, ball in enumerate(outputs) if not ball.is_finite()}
     values = [_in_units(ball.mid()) if ball.is_finite() else 0 for ball in outputs]
@@ -33,10 +43,17 @@ def evaluate_function(operator: Operator, array: Array) -> dict[str, Any]:
         "exponent": UNIT,
         "special": special,
         "magnitude": [_in_units(ball) + 1 if ball.is_finite() else 0 for ball in magnitudes],
+        "reach": [_in_units(ball) if ball.is_finite() else 0 for ball in reaches],
+        "faint": [_in_units(ball) + 1 if ball.is_finite() else 0 for ball in faint],
         "roundings": roundings,
         "elementary": terms.elementary,
+        "stored": terms.stored,
         "radius": max(radii, default=0),
     }
+
+
+def _ball(value: Any) -> Any:
+    return value if isinstance(value, int) else flint.arb(value)
 
 
 def _special(ball: Any) -> float:

@@ -4,11 +4,20 @@ import importlib
 from functools import cache
 
 from cnnspec.errors import UsageError
-from cnnspec.op import Spec
+from cnnspec.spec import Spec
 
 FAMILIES = {
     "conv": ("conv1d", "conv2d", "conv3d"),
     "pool": ("max_pool1d", "max_pool2d", "max_pool3d", "avg_pool1d", "avg_pool2d", "avg_pool3d"),
+    "adaptive_pool": (
+        "adaptive_max_pool1d",
+        "adaptive_max_pool2d",
+        "adaptive_max_pool3d",
+        "adaptive_avg_pool1d",
+        "adaptive_avg_pool2d",
+        "adaptive_avg_pool3d",
+    ),
+    "global_pool": ("global_avg_pool",),
     "pad": ("pad",),
     "linear": ("linear", "flatten"),
     "pointwise": ("relu", "sigmoid", "tanh"),

@@ -13,7 +13,8 @@ from typing import Any
 from cnnspec import nested
 from cnnspec.errors import ShapeError
 from cnnspec.nested import Array, Shape
-from cnnspec.op import Call, Law, Operator, Pick, Spec, integer
+from cnnspec.op import Operator, Routing, integer
+from cnnspec.spec import Call, Law, Pick, Spec
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,7 @@ def _expand(array: Array, shape: Shape) -> Array:
 
 
 @dataclass(frozen=True)
-class Concat(Operator):
+class Concat(Routing):
     """Join arrays along `dim`, as `torch.cat`; all their other axes agree.
 
     Raises ShapeError where they do not, or where there is no axis `dim`.
@@ -139,6 +140,7 @@ SPECS = (
         name="add",
         operator=Add,
         operands=("input", "input2"),
+        inputs=("input", "input2"),
         keywords=(),
         domain=_add_domain,
         laws=(Law("commutes", "a + b = b + a", lambda op, shapes: True, _commutes),),
@@ -148,6 +150,7 @@ SPECS = (
         name="concat",
         operator=Concat,
         operands=("input", "input2"),
+        inputs=("input", "input2"),
         keywords=("dim",),
         domain=_concat_domain,
         laws=(Law("slices", "the parts come back as slices", lambda op, shapes: True, _parts_come_back),),

@@ -12,10 +12,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from cnnspec import laws, nested, window
+from cnnspec import nested, window
 from cnnspec.errors import ArgumentError, ShapeError
 from cnnspec.nested import Array, Shape
-from cnnspec.op import Call, Law, Pick, Spec, Windowed, integer, spell, without_defaults
+from cnnspec.op import Windowed, integer, without_defaults
+from cnnspec.ops.conv_laws import LAWS
+from cnnspec.spec import Pick, Spec, spell
 from cnnspec.window import Window, same_padding
 
 PADDING_MODES = ("zeros", "reflect", "replicate", "circular")
@@ -148,9 +150,7 @@ class _Conv(Windowed):
         weight, *bias = self.check_parameters(parameters)
         input_shape = nested.shape_of(input)
         shape = self.output_shape(input_shape)
-        batched = len(input_shape) == self.spatial + 2
-        x = nested.collapse(input if batched else [input], 2) if math.prod(shape) else []
-        w, b = nested.collapse(weight, 2), nested.ravel(bias[0]) if bias else None
+        x, w, b = self._images(input), nested.collapse(weight, 2), nested.ravel(bias[0]) if bias else None
         per_group, outputs_per_group = self.in_channels // self.groups, self.out_channels // self.groups
         positions = list(window.taps(self.windows, input_shape[-self.spatial :], self.padding_mode))
         y = []
@@ -165,6 +165,48 @@ class _Conv(Windowed):
                             total = total + pixels[i] * kernel[k]
                     y.append(total)
         return nested.unravel(y, shape)
+
+    def gradients(self, grad_output: Array, *operands: Array) -> list[Array | None]:
+        """Return the gradients of input, weight and bias: each product of the loop passes dy to both its factors.
+
+        dx[n, g C/G + c, i] += dy[n, o, p] w[o, c, k]     dw[o, c, k] += dy[n, o, p] x[n, g C/G + c, i]
+        db[o] += dy[n, o, p]                              over all taps (k, i) of p
+
+        >>> Conv1d(1, 1, 2).gradients([[1, 10]], [[1, 2, 3]], [[[3, 2]]], [0])
+        [[[3, 32, 20]], [[[21, 32]]], [11]]
+        """
+        input, weight, *_ = operands
+        input_shape, weight_shape = nested.shape_of(input), nested.shape_of(weight)
+        dy, x, w = self._images(grad_output), self._images(input), nested.collapse(weight, 2)
+        per_group, outputs_per_group = self.in_channels // self.groups, self.out_channels // self.groups
+        positions = list(window.taps(self.windows, input_shape[-self.spatial :], self.padding_mode))
+        dx = [[[0] * len(pixels) for pixels in image] for image in x]
+        dw = [[[0] * len(kernel) for kernel in row] for row in w]
+        db = [0] * self.out_channels
+        for n in range(len(x)):
+            for o in range(self.out_channels):
+                g = o // outputs_per_group
+                for p, taps in enumerate(positions):
+                    d = dy[n][o][p]
+                    db[o] = db[o] + d
+                    for c in range(per_group):
+                        source = g * per_group + c
+                        for k, i in taps:
+                            dx[n][source][i] = dx[n][source][i] + d * w[o][c][k]
+                            dw[o][c][k] = dw[o][c][k] + d * x[n][source][i]
+        planes, kernels = ([row for rows in array for row in rows] for array in (dx, dw))
+        flat = [[value for row in rows for value in row] for rows in (planes, kernels)]
+        gradients = [nested.unravel(flat[0], input_shape), nested.unravel(flat[1], weight_shape)]
+        return [*gradients, *([db] if self.bias else [])]
+
+    def _images(self, array: Array) -> list[Any]:
+        """Return the channels of all images, each one flat row; none where there is nothing in them."""
+        shape = nested.shape_of(array)
+        return (
+            nested.collapse(array if len(shape) == self.spatial + 2 else [array], 2)
+            if math.prod(shape)
+            else []
+        )
 
     @property
     def _kernel(self) -> tuple[int, ...]:
@@ -281,90 +323,6 @@ def _draw_channels(pick: Pick, budget: int) -> tuple[int, int, int, Shape]:
     return groups, groups * per_group, groups * multiplier, batch
 
 
-# Laws
-
-
-def _bias_is_added(op: _Conv, call: Call, x: Array, weight: Array, bias: Array) -> tuple[Array, Array]:
-    without, with_bias = call(laws.without_bias(op), x, weight), call(op, x, weight, bias)
-    shape = nested.shape_of(without)
-    pixels, values, b = math.prod(shape[-op.spatial :]), nested.ravel(without), nested.ravel(bias)
-    added = [value + b[i // pixels % op.out_channels] for i, value in enumerate(values)]
-    return with_bias, nested.unravel(added, shape)
-
-
-def _groups_are_parts(op: _Conv, call: Call, x: Array, weight: Array, *bias: Array) -> tuple[Array, Array]:
-    c, o = op.in_channels // op.groups, op.out_channels // op.groups
-    part = laws.replaced(op, in_channels=c, out_channels=o, groups=1)
-    channel = laws.spatial_axes(op, x).start - 1
-    outputs = [
-        call(
-            part,
-            nested.take(x, channel, range(g * c, g * c + c)),
-            *(nested.take(array, 0, range(g * o, g * o + o)) for array in (weight, *bias)),
-        )
-        for g in range(op.groups)
-    ]
-    return call(op, x, weight, *bias), nested.concatenate(outputs, channel)
-
-
-def _dilation_spreads_kernel(
-    op: _Conv, call: Call, x: Array, weight: Array, *bias: Array
-) -> tuple[Array, Array]:
-    spread = weight
-    for axis, dilation in enumerate(op.axes("dilation"), 2):
-        taps = [nested.take(spread, axis, [k]) for k in range(nested.shape_of(spread)[axis])]
-        gap = [laws.constant_like(taps[0], 0)] * (dilation - 1)
-        spread = nested.concatenate([taps[0], *(part for tap in taps[1:] for part in (*gap, tap))], axis)
-    dense = laws.replaced(op, kernel_size=nested.shape_of(spread)[2:], dilation=1)
-    return call(op, x, weight, *bias), call(dense, x, spread, *bias)
-
-
-def _pointwise_is_matrix_product(
-    op: _Conv, call: Call, x: Array, weight: Array, *bias: Array
-) -> tuple[Array, Array]:
-    shape = nested.shape_of(x)
-    images = nested.collapse(x if len(shape) == op.spatial + 2 else [x], 2)
-    matrix, b = nested.collapse(weight, 1), nested.ravel(bias[0]) if bias else [0] * op.out_channels
-    y = [
-        b[o] + sum(matrix[o][c] * image[c][i] for c in range(op.in_channels))
-        for image in images
-        for o in range(op.out_channels)
-        for i in range(len(image[0]))
-    ]
-    return call(op, x, weight, *bias), nested.unravel(y, op.output_shape(shape))
-
-
-def _is_pointwise(op: _Conv, shapes: tuple[Shape, ...]) -> bool:
-    return op.groups == 1 and all(w.span == w.stride == 1 and w.before == w.after == 0 for w in op.windows)
-
-
-LAWS = (
-    laws.LINEARITY,
-    Law("bias", "conv(x, w, b) = conv(x, w) + b", lambda op, shapes: op.bias, _bias_is_added),
-    laws.BATCH,
-    Law("groups", "groups = concatenation of the parts", lambda op, shapes: op.groups > 1, _groups_are_parts),
-    laws.STRIDE,
-    laws.SHIFT,
-    Law(
-        "dilation",
-        "dilation = kernel with zeros between its taps",
-        lambda op, shapes: op.padding != "same" and set(op.axes("dilation")) != {1},
-        _dilation_spreads_kernel,
-    ),
-    laws.padding_is_explicit(
-        "padding = convolution of the input padded with zeros",
-        lambda x: 0,
-        lambda op, shapes: op.padding_mode == "zeros",
-    ),
-    Law(
-        "pointwise",
-        "1x1 = product of matrices over the channels",
-        _is_pointwise,
-        _pointwise_is_matrix_product,
-    ),
-)
-
-
 def _spec(operator: type[_Conv]) -> Spec:
     return Spec(
         name=operator.__name__.lower(),
@@ -374,6 +332,7 @@ def _spec(operator: type[_Conv]) -> Spec:
         domain=domain(operator),
         laws=LAWS,
         layer=operator.__name__,
+        twice=True,
     )
 
 

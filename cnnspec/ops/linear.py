@@ -13,7 +13,8 @@ from cnnspec import nested
 from cnnspec.errors import ArgumentError, ShapeError
 from cnnspec.laws import LINEARITY
 from cnnspec.nested import Array, Shape
-from cnnspec.op import Call, Law, Operator, Pick, Spec, integer
+from cnnspec.op import Operator, Routing, integer
+from cnnspec.spec import Call, Law, Pick, Spec
 
 
 @dataclass(frozen=True)
@@ -80,9 +81,35 @@ class Linear(Operator):
                 y.append(total)
         return nested.unravel(y, output)
 
+    def gradients(self, grad_output: Array, *operands: Array) -> list[Array | None]:
+        """Return the gradients of input, weight and bias, over all rows r of the leading axes.
+
+        dx[r, i] = sum_o dy[r, o] w[o, i]     dw[o, i] = sum_r dy[r, o] x[r, i]     db[o] = sum_r dy[r, o]
+
+        >>> Linear(2, 1).gradients([10], [1, 2], [[3, 4]], [0])
+        [[30, 40], [[10, 20]], [10]]
+        """
+        input, weight, *_ = operands
+        shape, features, outputs = nested.shape_of(input), range(self.in_features), range(self.out_features)
+        rows = range(math.prod(shape[:-1]))
+        x, w, dy = nested.ravel(input), nested.ravel(weight), nested.ravel(grad_output)
+        dx: list[Any] = [0] * len(x)
+        dw: list[Any] = [0] * len(w)
+        db: list[Any] = [0] * self.out_features
+        for r in rows:
+            for o in outputs:
+                d = dy[r * self.out_features + o]
+                db[o] = db[o] + d
+                for i in features:
+                    at, weight_at = r * self.in_features + i, o * self.in_features + i
+                    dx[at] = dx[at] + d * w[weight_at]
+                    dw[weight_at] = dw[weight_at] + d * x[at]
+        gradients = [nested.unravel(dx, shape), nested.unravel(dw, nested.shape_of(weight))]
+        return [*gradients, *([db] if self.bias else [])]
+
 
 @dataclass(frozen=True)
-class Flatten(Operator):
+class Flatten(Routing):
     """Join the axes from `start_dim` to `end_dim` into one, as `torch.nn.Flatten`.
 
     y[n, j] = x[n, j // W, j % W] for an input (N, H, W): the same elements in the same order, fewer axes.
@@ -164,6 +191,7 @@ SPECS = (
         domain=_linear_domain,
         laws=LINEAR_LAWS,
         layer="Linear",
+        twice=True,
     ),
     Spec(
         name="flatten",

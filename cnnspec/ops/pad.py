@@ -13,14 +13,15 @@ from typing import Any
 from cnnspec import nested, window
 from cnnspec.errors import ArgumentError, ShapeError
 from cnnspec.nested import Array, Shape
-from cnnspec.op import Call, Law, Operator, Pick, Spec, integer
+from cnnspec.op import Routing, integer
+from cnnspec.spec import Call, Law, Pick, Spec
 from cnnspec.window import source
 
 MODES = ("constant", "reflect", "replicate", "circular")
 
 
 @dataclass(frozen=True)
-class Pad(Operator):
+class Pad(Routing):
     """Pad the last axes, as `torch.nn.functional.pad`: pairs (before, after), the last axis first.
 
     y[..., p] = x[..., source(p - before)], or `value` where the constant mode has no source.

@@ -1,6 +1,8 @@
 """Activations that act on each element by itself.
 
-relu(x) = max(x, 0)        sigmoid(x) = 1 / (1 + exp(-x))        tanh(x) = (1 - exp(-2x)) / (1 + exp(-2x))
+relu(x) = max(x, 0)        sigmoid(x) = 1 / (1 + exp(-x))        tanh(x) = (exp(x) - exp(-x)) / (exp(x) + exp(-x))
+
+With g the gradient of y, that of x is g where y is not below or at 0 (relu), g (1 - y) y, and g (1 - y^2).
 """
 
 from collections.abc import Mapping
@@ -9,13 +11,14 @@ from typing import Any
 
 from cnnspec import nested
 from cnnspec.nested import Array, Shape
-from cnnspec.op import Call, Law, Operator, Pick, RoundingTerms, Spec
-from cnnspec.scalars import exp
+from cnnspec.op import Composed, Operator, Routing
+from cnnspec.rounding import RoundingTerms
+from cnnspec.scalars import exp, stored, tanh
+from cnnspec.spec import Call, Dialect, Law, Pick, Spec
 
 
-@dataclass(frozen=True)
-class _Pointwise(Operator):
-    """The shape of the input, and a function of one element."""
+class Pointwise(Operator):
+    """The shape of the input, a function of one element, and its gradient."""
 
     def output_shape(self, *input_shapes: Shape) -> Shape:
         """Return the shape of the input."""
@@ -25,69 +28,91 @@ class _Pointwise(Operator):
     def reference(self, *arrays: Array) -> Array:
         """Return the function of each element."""
         (input,) = arrays
+        self.output_shape(nested.shape_of(input))
         return nested.elementwise(self.function, input)
 
-    @staticmethod
-    def function(x: Any) -> Any:
+    def gradients(self, grad_output: Array, *operands: Array) -> list[Array | None]:
+        """Return the gradient of each element."""
+        (input,) = operands
+        return [nested.elementwise(self.gradient, grad_output, input)]
+
+    def function(self, x: Any) -> Any:
         """Return the value at one element."""
         raise NotImplementedError
 
+    def gradient(self, g: Any, x: Any) -> Any:
+        """Return g times the slope at x."""
+        raise NotImplementedError
+
+
+class Logistic(Composed):
+    """What sigmoid and SiLU share: one error of exp, which e / (1 + e) damps, an addition and a division."""
+
+    def rounding_terms(self, *arrays: Array) -> RoundingTerms:
+        """Return |y|, an addition, a division, one for O(u^2), and one error of exp."""
+        magnitudes = [abs(value) for value in nested.ravel(self.reference(*arrays))]
+        return RoundingTerms(magnitudes, [3] * len(magnitudes), elementary=1)
+
 
 @dataclass(frozen=True)
-class ReLU(_Pointwise):
+class ReLU(Pointwise, Routing):
     """The positive part, as `torch.nn.ReLU`: y = max(x, 0); NaN stays NaN and -0 stays -0.
+
+    Its slope at 0 is 0.
 
     >>> ReLU().reference([-2, -0.0, 3])
     [0, -0.0, 3]
+    >>> ReLU().gradients([5, 5, 5], [-2, 0, 3])
+    [[0, 0, 5]]
     """
 
-    @staticmethod
-    def function(x: Any) -> Any:
+    def function(self, x: Any) -> Any:
         """Return 0 where x is negative, else x."""
         return max(x, 0)
 
+    def gradient(self, g: Any, x: Any) -> Any:
+        """Return 0 where x <= 0, else g, where x is NaN too."""
+        return 0 if x <= 0 else g
+
 
 @dataclass(frozen=True)
-class Sigmoid(_Pointwise):
+class Sigmoid(Pointwise, Logistic):
     """The logistic function, as `torch.nn.Sigmoid`: y = 1 / (1 + exp(-x)).
 
-    >>> Sigmoid().reference([0.0])
-    [0.5]
+    >>> Sigmoid().reference([0.0]), Sigmoid().gradients([8.0], [0.0])
+    ([0.5], [[2.0]])
     """
 
-    @staticmethod
-    def function(x: Any) -> Any:
+    def function(self, x: Any) -> Any:
         """Return 1 / (1 + exp(-x)) through e = exp(-|x|), which cannot overflow: e / (1 + e) for negative x."""
         e = exp(-abs(x))
         return e / (1 + e) if x < 0 else 1 / (1 + e)
 
-    def rounding_terms(self, *arrays: Array) -> RoundingTerms:
-        """Return |y|, one error of exp damped by e / (1 + e), an addition, a division, one for O(u^2)."""
-        values = nested.ravel(self.reference(*arrays))
-        return RoundingTerms(values, [3] * len(values), elementary=1)
+    def gradient(self, g: Any, x: Any) -> Any:
+        """Return g (1 - y) y, from the output y."""
+        y = stored(self.function(x))
+        return g * (1 - y) * y
 
 
 @dataclass(frozen=True)
-class Tanh(_Pointwise):
-    """The hyperbolic tangent, as `torch.nn.Tanh`.
+class Tanh(Pointwise, Composed):
+    """The hyperbolic tangent, as `torch.nn.Tanh`: y = (exp(x) - exp(-x)) / (exp(x) + exp(-x)).
 
-    y = tanh(x) = (1 - exp(-2 |x|)) / (1 + exp(-2 |x|)), with the sign of x.
-
-    >>> Tanh().reference([0.0])
-    [0.0]
+    >>> Tanh().reference([0.0]), Tanh().gradients([8.0], [0.0])
+    ([0.0], [[8.0]])
     """
 
-    @staticmethod
-    def function(x: Any) -> Any:
-        """Return (1 - e) / (1 + e) with e = exp(-2 |x|), and the sign of x."""
-        e = exp(-2 * abs(x))
-        y = (1 - e) / (1 + e)
-        return -y if x < 0 else y
+    def function(self, x: Any) -> Any:
+        """Return tanh(x), one elementary function."""
+        return tanh(x)
 
-    def rounding_terms(self, *arrays: Array) -> RoundingTerms:
-        """Return |y| and one error of the library's tanh."""
-        values = [abs(value) for value in nested.ravel(self.reference(*arrays))]
-        return RoundingTerms(values, [1] * len(values), elementary=1)
+    def gradient(self, g: Any, x: Any) -> Any:
+        """Return g (1 - y^2), from the output y."""
+        y = stored(self.function(x))
+        return g * (1 - y * y)
+
+
+# Domain, laws and conventions of other frameworks
 
 
 def domain(pick: Pick) -> tuple[Mapping[str, Any], tuple[Shape, ...]]:
@@ -96,10 +121,22 @@ def domain(pick: Pick) -> tuple[Mapping[str, Any], tuple[Shape, ...]]:
     return {}, ((*(pick.choice(lengths[:5]) for _ in range(pick.integer(0, 3))), pick.choice(lengths)),)
 
 
-def _positive_parts(op: Operator, call: Call, x: Array) -> tuple[Array, Array]:
-    negative = call(op, nested.elementwise(lambda value: -value, x))
-    return nested.elementwise(lambda a, b: a - b, call(op, x), negative), x
+def negated(array: Array) -> Array:
+    """Return the array with every sign changed."""
+    return nested.elementwise(lambda value: -value, array)
 
+
+def _positive_parts(op: Operator, call: Call, x: Array) -> tuple[Array, Array]:
+    return nested.elementwise(lambda a, b: a - b, call(op, x), call(op, negated(x))), x
+
+
+def _drops_nan(op: Pointwise, *arrays: Array) -> Array:
+    return nested.elementwise(lambda x: 0 if x != x else op.function(x), *arrays)
+
+
+DROPS_NAN = Dialect(
+    "fmax of C and CUDA, NumPy's fmax", "NaN counts as missing and becomes 0", lambda op: True, _drops_nan
+)
 
 SPECS = (
     Spec(
@@ -112,6 +149,7 @@ SPECS = (
         judged="copy",
         dtypes=(*Spec.dtypes, "int64"),
         layer="ReLU",
+        dialects=(DROPS_NAN,),
     ),
     Spec(
         name="sigmoid",

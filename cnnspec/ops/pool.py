@@ -6,7 +6,8 @@
 n batch, c channel, p output position (one index per spatial axis), k window element. Padding adds no tap:
 it is -infinity to the maximum and zero to the sum. In a maximum the first of equal elements wins and NaN
 beats every number. divisor(p) is `divisor_override`, or the part of the window that lies on the input and
-its padding (`count_include_pad`), or on the input alone; never what hangs over behind the padding.
+its padding (`count_include_pad`), or on the input alone; never what hangs over behind the padding. The loops,
+their gradients and bounds stand in `cnnspec.ops.pooling`, for these windows and those of adaptive pooling.
 """
 
 import math
@@ -14,12 +15,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from cnnspec import laws, nested, window
+from cnnspec import window
 from cnnspec.errors import ArgumentError, ShapeError
-from cnnspec.nested import Array, Shape
-from cnnspec.op import Call, Law, Pick, RoundingTerms, Spec, Windowed, integer, spell, without_defaults
-from cnnspec.ops import corr
-from cnnspec.scalars import divide, is_nan
+from cnnspec.nested import Shape
+from cnnspec.op import Windowed, integer, without_defaults
+from cnnspec.ops import corr, pool_laws
+from cnnspec.ops.pooling import Maximum, Mean, Regions, draw_shape
+from cnnspec.spec import Pick, Spec, spell
 from cnnspec.window import Window
 
 pool2d = corr.pool2d  # the textbook's, where a reader looks for it
@@ -66,18 +68,17 @@ class _Pool(Windowed):
         window.check_fits(self.windows, sizes)
         return (*batch, channels, *window.output_sizes(self.windows, sizes))
 
-    def _planes(self, input: Array) -> tuple[list[Any], Shape]:
-        """Return the channels of all images, each one flat row, and the spatial sizes."""
-        shape = nested.shape_of(input)
-        self.output_shape(shape)
-        planes = nested.collapse(input, len(shape) - self.spatial)
-        for _ in range(len(shape) - self.spatial - 1):
-            planes = [plane for image in planes for plane in image]
-        return planes, shape[-self.spatial :]
+    def regions(self, sizes: Shape) -> Regions:
+        """Return, for each output position, the input indices of its taps."""
+        return [[i for _, i in taps] for taps in window.taps(self.windows, sizes)]
+
+    def spatial_axes(self, input_shape: Shape) -> int:
+        """Return how many of the last axes are spatial."""
+        return self.spatial
 
 
 @dataclass(frozen=True)
-class _MaxPool(_Pool):
+class _MaxPool(_Pool, Maximum):
     kernel_size: int | tuple[int, ...]
     stride: int | tuple[int, ...] | None = None
     padding: int | tuple[int, ...] = 0
@@ -89,38 +90,17 @@ class _MaxPool(_Pool):
         super().__post_init__()
         self.normalise(("dilation",), self.integers)
 
+    def differentiable(self, *input_shapes: Shape) -> bool:
+        """Say whether every window has a tap: for others torch's backward writes outside its memory."""
+        return all(window.taps(self.windows, input_shapes[0][-self.spatial :]))
+
     @property
     def _dilation(self) -> tuple[int, ...]:
         return self.axes("dilation")
 
-    def reference(self, *arrays: Array) -> Array:
-        """Return the maxima, or (maxima, indices) with `return_indices`: flat in the channel's spatial axes.
-
-        Of equal elements, +0 and -0 too, the first wins; of several NaN the last. A window without a tap,
-        which dilation in ceil mode allows, gives (-infinity, -1).
-
-        >>> MaxPool1d(2, return_indices=True).reference([[3, 1, 4, 4]])
-        ([[3, 4]], [[0, 2]])
-        """
-        (input,) = arrays
-        planes, sizes = self._planes(input)
-        positions = list(window.taps(self.windows, sizes))
-        maxima, indices = [], []
-        for plane in planes:
-            for taps in positions:
-                best, index = -math.inf, -1
-                for _, i in taps:
-                    if index < 0 or plane[i] > best or is_nan(plane[i]):
-                        best, index = plane[i], i
-                maxima.append(best)
-                indices.append(index)
-        shape = self.output_shape(nested.shape_of(input))
-        values = nested.unravel(maxima, shape)
-        return (values, nested.unravel(indices, shape)) if self.return_indices else values
-
 
 @dataclass(frozen=True)
-class _AvgPool(_Pool):
+class _AvgPool(_Pool, Mean):
     kernel_size: int | tuple[int, ...]
     stride: int | tuple[int, ...] | None = None
     padding: int | tuple[int, ...] = 0
@@ -149,30 +129,6 @@ class _AvgPool(_Pool):
         """Return 1, but the kernel for avg_pool3d: in torch it, alone, must fit into the input unpadded."""
         return self.axes("kernel_size") if self.spatial == 3 else super().least_sizes()
 
-    def reference(self, *arrays: Array) -> Array:
-        """Return the means, exactly on integers and fractions.
-
-        >>> AvgPool1d(2, ceil_mode=True).reference([[1, 2, 6]])
-        [[Fraction(3, 2), 6]]
-        """
-        (input,) = arrays
-        sums, divisors = self.window_sums(input), self.divisors(nested.shape_of(input))
-        values = [divide(total, divisor) for total, divisor in zip(nested.ravel(sums), divisors, strict=True)]
-        return nested.unravel(values, nested.shape_of(sums))
-
-    def window_sums(self, input: Array) -> Array:
-        """Return the sum of each window, not divided."""
-        planes, sizes = self._planes(input)
-        positions = list(window.taps(self.windows, sizes))
-        sums = []
-        for plane in planes:
-            for taps in positions:
-                total = 0
-                for _, i in taps:
-                    total = total + plane[i]
-                sums.append(total)
-        return nested.unravel(sums, self.output_shape(nested.shape_of(input)))
-
     def divisors(self, input_shape: Shape) -> list[int]:
         """Return what each sum is divided by, in row-major order."""
         shape, sizes = self.output_shape(input_shape), input_shape[-self.spatial :]
@@ -187,20 +143,15 @@ class _AvgPool(_Pool):
             return math.prod(axis.extent(p, size) for axis, p, size in axes)
         return math.prod(len(axis.taps(p, size)) for axis, p, size in axes)
 
-    def rounding_terms(self, *arrays: Array) -> RoundingTerms:
-        """Return S = sum |x| before the division and the roundings of a sum and a division.
-
-        Of m terms that are not zero, m - 1 additions round and the division does.
-        """
-        (input,) = arrays
-        magnitude = self.window_sums(nested.elementwise(abs, input))
-        count = self.window_sums(nested.elementwise(lambda value: int(value != 0), input))
-        divisors = [abs(divisor) for divisor in self.divisors(nested.shape_of(input))]
-        return RoundingTerms(nested.ravel(magnitude), nested.ravel(count), divisors=divisors)
-
 
 class MaxPool1d(_MaxPool):
-    """Maximum over windows of one spatial axis; see `MaxPool2d`."""
+    """Maximum over windows of one spatial axis; see `MaxPool2d`.
+
+    >>> MaxPool1d(2, return_indices=True).reference([[3, 1, 4, 4]])
+    ([[3, 4]], [[0, 2]])
+    >>> MaxPool1d(2).gradients([[10, 1]], [[3, 1, 4, 4]])
+    [[[10, 0, 1, 0]]]
+    """
 
     spatial = 1
 
@@ -227,7 +178,13 @@ class MaxPool3d(_MaxPool):
 
 
 class AvgPool1d(_AvgPool):
-    """Mean over windows of one spatial axis; see `AvgPool2d`. It has no `divisor_override` in torch."""
+    """Mean over windows of one spatial axis; see `AvgPool2d`. It has no `divisor_override` in torch.
+
+    >>> AvgPool1d(2, ceil_mode=True).reference([[1, 2, 6]])
+    [[Fraction(3, 2), 6]]
+    >>> AvgPool1d(2, ceil_mode=True).gradients([[4, 1]], [[1, 2, 6]])
+    [[[2, 2, 1]]]
+    """
 
     spatial = 1
 
@@ -281,11 +238,7 @@ def domain(operator: type[_Pool]) -> Any:
             _smallest_size(*axis) + pick.integer(0, 7)
             for axis in zip(op.windows, op.least_sizes(), strict=True)
         ]
-        batch: Shape = pick.choice(((1,), (2,), (), (3,), (0,)))
-        channels = pick.choice((1, 2, 3, 4, 5, 7, 8, 9, 15, 16, 17, 33))
-        while channels > 1 and math.prod((*batch, channels, *sizes)) > 1500:
-            channels //= 2
-        return without_defaults(operator, arguments), ((*batch, channels, *sizes),)
+        return without_defaults(operator, arguments), (draw_shape(pick, sizes),)
 
     return draw
 
@@ -293,84 +246,6 @@ def domain(operator: type[_Pool]) -> Any:
 def _smallest_size(axis: Window, least: int) -> int:
     """Return the smallest legal size of an axis (in ceil mode a window may be larger than the input)."""
     return next(size for size in range(least, axis.span + 1) if axis.output_size(size) >= 1)
-
-
-# Laws
-
-
-def _every_window_has_a_tap(op: _Pool, shapes: tuple[Shape, ...]) -> bool:
-    return all(window.taps(op.windows, shapes[0][-op.spatial :]))
-
-
-def _max_is_minus_min(op: _MaxPool, call: Call, x: Array) -> tuple[Array, Array]:
-    """The minimum of -x, tap by tap, is minus the maximum of x."""
-    planes, sizes = op._planes(nested.elementwise(lambda value: -value, x))
-    taps = list(window.taps(op.windows, sizes))
-    minima = [-min(plane[i] for _, i in one) for plane in planes for one in taps]
-    return call(op, x), nested.unravel(minima, op.output_shape(nested.shape_of(x)))
-
-
-def _indices_point_at_maxima(op: _MaxPool, call: Call, x: Array) -> tuple[Array, Array]:
-    maxima, indices = call(op, x)
-    shape = nested.shape_of(maxima)
-    planes, _ = op._planes(x)
-    per_plane = math.prod(shape[-op.spatial :])
-    pointed = [
-        planes[p // per_plane][int(i)] if 0 <= i < len(planes[0]) else math.nan
-        for p, i in enumerate(nested.ravel(indices))
-    ]
-    return maxima, nested.unravel(pointed, shape)
-
-
-def _average_is_sum_over_divisor(op: _AvgPool, call: Call, x: Array) -> tuple[Array, Array]:
-    """On multiples of all divisors, the mean times the divisor is the sum that divisor 1 gives."""
-    divisors = op.divisors(nested.shape_of(x))
-    x = nested.elementwise(lambda value: value * math.lcm(*divisors), x)
-    means = call(op, x)
-    total = [value * divisor for value, divisor in zip(nested.ravel(means), divisors, strict=True)]
-    return nested.unravel(total, nested.shape_of(means)), call(laws.replaced(op, divisor_override=1), x)
-
-
-def _divisors_are_small(op: _AvgPool, shapes: tuple[Shape, ...]) -> bool:
-    """16-bit floats hold the scaled sums only while the common multiple of the divisors is small."""
-    return math.lcm(*op.divisors(shapes[0])) <= 4
-
-
-MAX_LAWS = (
-    laws.BATCH,
-    laws.CHANNELS,
-    laws.STRIDE,
-    laws.SHIFT,
-    laws.padding_is_explicit(
-        "padding = the maximum of the input padded with its smallest element",
-        lambda x: min(nested.ravel(x)),
-        _every_window_has_a_tap,
-    ),
-    Law(
-        "minimum",
-        "max(x) = -min(-x)",
-        lambda op, shapes: not op.return_indices and _every_window_has_a_tap(op, shapes),
-        _max_is_minus_min,
-    ),
-    Law(
-        "indices",
-        "x[indices] = max",
-        lambda op, shapes: op.return_indices and _every_window_has_a_tap(op, shapes),
-        _indices_point_at_maxima,
-    ),
-)
-AVG_LAWS = (
-    laws.BATCH,
-    laws.CHANNELS,
-    laws.STRIDE,
-    laws.SHIFT,
-    laws.padding_is_explicit(
-        "padding = the mean of the input padded with zeros",
-        lambda x: 0,
-        lambda op, shapes: op.count_include_pad or op.divisor_override is not None,
-    ),
-    Law("divisor", "mean * divisor = sum", _divisors_are_small, _average_is_sum_over_divisor),
-)
 
 
 def _spec(operator: type[_Pool]) -> Spec:
@@ -384,10 +259,12 @@ def _spec(operator: type[_Pool]) -> Spec:
         operands=("input",),
         keywords=keywords if maximum else means[: 5 if operator.spatial == 1 else 6],
         domain=domain(operator),
-        laws=MAX_LAWS if maximum else AVG_LAWS if operator.spatial > 1 else AVG_LAWS[:-1],
+        laws=pool_laws.MAX_LAWS if maximum else pool_laws.AVG_LAWS[: None if operator.spatial > 1 else -1],
         judged="copy" if maximum else "sum",
         dtypes=("float32", "float64", "bfloat16", "float16", "int64") if maximum else Spec.dtypes,
         layer=name,
+        twice=True,
+        dialects=pool_laws.MAX_DIALECTS if maximum else pool_laws.AVG_DIALECTS,
     )
 
 

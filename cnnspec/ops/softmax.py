@@ -3,7 +3,11 @@
     softmax(x)_i     = exp(x_i - m) / sum_j exp(x_j - m)
     log_softmax(x)_i = x_i - m - log sum_j exp(x_j - m)              m = max_j x_j
 
-Both stay finite for every finite x, because the largest exponent is 0.
+Both stay finite for every finite x, because the largest exponent is 0. With g the gradient of y, that of x is
+
+    softmax: (g_i - sum_j g_j y_j) y_i                log_softmax: g_i - exp(y_i) sum_j g_j
+
+from the output y, which libraries keep for it.
 """
 
 import math
@@ -14,8 +18,10 @@ from typing import Any
 from cnnspec import nested
 from cnnspec.errors import ShapeError
 from cnnspec.nested import Array, Shape
-from cnnspec.op import Operator, Pick, RoundingTerms, Spec, integer
-from cnnspec.scalars import exp, log
+from cnnspec.op import Operator, integer
+from cnnspec.rounding import Rounded, RoundingTerms, rounded, terms
+from cnnspec.scalars import exp, log, stored
+from cnnspec.spec import Dialect, Pick, Spec
 
 
 @dataclass(frozen=True)
@@ -42,9 +48,41 @@ class _Softmax(Operator):
                 y[offset] = value
         return nested.unravel(y, self.output_shape(nested.shape_of(input)))
 
+    def gradients(self, grad_output: Array, *operands: Array) -> list[Array | None]:
+        """Return the gradient of each row, from its output."""
+        (input,) = operands
+        return [self._of_output(grad_output, nested.elementwise(stored, self.reference(input)))]
+
+    def gradient_terms(self, grad_output: Array, *operands: Array) -> list[RoundingTerms | None]:
+        """Return the bound of the gradient's steps, on an output with the errors of `rounding_terms`."""
+        (input,) = operands
+        gradient = self._of_output(rounded(grad_output), self.rounded_output(input))
+        return [terms(gradient)]
+
+    def rounded_output(self, input: Array) -> Array:
+        """Return the output with its bound, as it is kept for the gradient: in the output's format."""
+        y, bound = self.reference(input), self.rounding_terms(input)
+        rows = zip(nested.ravel(y), bound.magnitude, bound.roundings, strict=True)
+        numbers = [Rounded(value, size, count, bound.elementary).stored() for value, size, count in rows]
+        return nested.unravel(numbers, nested.shape_of(y))
+
+    def _of_output(self, grad_output: Array, output: Array) -> Array:
+        shape, g = nested.shape_of(output), nested.ravel(grad_output)
+        gx: list[Any] = [None] * len(g)
+        for y, offsets in self._rows(output):
+            slopes = self.gradient([g[offset] for offset in offsets], y)
+            for offset, value in zip(offsets, slopes, strict=True):
+                gx[offset] = value
+        return nested.unravel(gx, shape)
+
     @staticmethod
     def function(row: list[Any]) -> list[Any]:
         """Return the values of one row."""
+        raise NotImplementedError
+
+    @staticmethod
+    def gradient(g: list[Any], y: list[Any]) -> list[Any]:
+        """Return the gradient of one row from that of its output and the output."""
         raise NotImplementedError
 
     def _rows(self, input: Array) -> list[tuple[list[Any], range]]:
@@ -82,17 +120,28 @@ class Softmax(_Softmax):
             total = total + value
         return [value / total for value in e]
 
+    @staticmethod
+    def gradient(g: list[Any], y: list[Any]) -> list[Any]:
+        """Return (g_i - sum_j g_j y_j) y_i."""
+        total = g[0] * y[0]
+        for i in range(1, len(y)):
+            total = total + g[i] * y[i]
+        return [(g[i] - total) * y[i] for i in range(len(y))]
+
     def rounding_terms(self, *arrays: Array) -> RoundingTerms:
-        """Return y and its roundings, d = m - x_i behind the largest of n.
+        """Return y (1 + d / c) and c = 2n + 3 roundings, d = m - x_i behind the largest of n.
 
         exp(x_i - m) carries d from the rounding of its argument and one error of exp; the sum carries n - 1
         roundings, one error of exp and at most n / e from arguments, as d exp(-d) <= 1 / e; one division,
         one multiplication where it is done by the reciprocal, and one for O(u^2).
         """
         (input,) = arrays
-        values = nested.ravel(self.reference(input))
-        roundings = _distances(self, input)
-        return RoundingTerms(values, [2 * self._sizes(input) + 3 + d for d in roundings], elementary=2)
+        y, count = nested.ravel(self.reference(input)), 2 * self._sizes(input) + 3
+        sizes = [
+            value + value * d / count if value > 0 else value
+            for value, d in zip(y, _distances(self, input), strict=True)
+        ]
+        return RoundingTerms(sizes, [count] * len(sizes), elementary=2)
 
 
 @dataclass(frozen=True)
@@ -113,6 +162,14 @@ class LogSoftmax(_Softmax):
         for x in row[1:]:
             total = total + exp(x - m)
         return [x - m - log(total) for x in row]
+
+    @staticmethod
+    def gradient(g: list[Any], y: list[Any]) -> list[Any]:
+        """Return g_i - exp(y_i) sum_j g_j."""
+        total = g[0]
+        for value in g[1:]:
+            total = total + value
+        return [g[i] - exp(y[i]) * total for i in range(len(y))]
 
     def rounding_terms(self, *arrays: Array) -> RoundingTerms:
         """Return |y| + 1 and its roundings for n elements.
@@ -150,7 +207,31 @@ def domain(pick: Pick) -> tuple[Mapping[str, Any], tuple[Shape, ...]]:
     return {"dim": pick.integer(0, len(shape) - 1) - pick.choice((0, len(shape)))}, (shape,)
 
 
+def _over_all_axes_from_dim(op: _Softmax, x: Array) -> Array:
+    shape = nested.shape_of(x)
+    rows = nested.collapse(x, op.dim % max(1, len(shape)))
+    return nested.unravel(nested.ravel(type(op)(-1).reference(rows)), shape)
+
+
+DIALECTS = (
+    Dialect(
+        "ONNX before version 13",
+        "the axes from `dim` on are one row",
+        lambda op: op.dim != -1,
+        _over_all_axes_from_dim,
+    ),
+)
+
 SPECS = tuple(
-    Spec(name, operator, ("input",), ("dim",), domain, judged="function", layer=operator.__name__)
+    Spec(
+        name=name,
+        operator=operator,
+        operands=("input",),
+        keywords=("dim",),
+        domain=domain,
+        judged="function",
+        layer=operator.__name__,
+        dialects=DIALECTS,
+    )
     for name, operator in (("softmax", Softmax), ("log_softmax", LogSoftmax))
 )

@@ -7,13 +7,14 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from cnnspec import nested, ops
+from cnnspec.cases import Case
 from cnnspec.nested import Array, Shape
 
 T = TypeVar("T")
 
 
 class Seeded:
-    """A `cnnspec.op.Pick` that asks a seeded generator."""
+    """A `cnnspec.spec.Pick` that asks a seeded generator."""
 
     def __init__(self, seed: int) -> None:
         self.rng = random.Random(seed)
@@ -50,10 +51,13 @@ class Draw:
         return shape
 
     def operands(self, largest: int = 9) -> list[Array]:
-        """Return nested lists of integers, the inputs first."""
-        rng = random.Random(self.seed)
-        shapes = (*self.inputs, *self.op.parameter_shapes().values())
-        return [integers(rng, shape, largest) for shape in shapes]
+        """Return nested lists of integers, or of what the operator fills an operand with, in the order of the call."""
+        rng, spec = random.Random(self.seed), ops.spec(self.name)
+        shapes = Case(self.name, self.arguments, self.inputs).operand_shapes()
+        values = {name: integers(rng, shape, largest) for name, shape in shapes.items()}
+        for name, fill in spec.fill.items():
+            values[name] = nested.unravel(fill(self.op, shapes, rng), shapes[name])
+        return list(values.values())
 
 
 def integers(rng: random.Random, shape: Shape, largest: int = 9) -> Array:

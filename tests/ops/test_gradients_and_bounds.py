@@ -11,9 +11,9 @@ import pytest
 import torch
 
 from cnnspec import nested, window
+from cnnspec.derivatives import Dual
 from cnnspec.nested import Array
 from cnnspec.ops.conv import Conv1d
-from cnnspec.scalars import Dual
 from tests.ops.draws import Draw, Seeded, draws, integers
 from tests.ops.torch_layers import tensor, torch_output
 

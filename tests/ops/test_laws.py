@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from cnnspec import nested, ops
-from cnnspec.op import Law
+from cnnspec.spec import Law
 from tests.ops.draws import Draw, draws
 from tests.ops.wrong import KILLERS
 

@@ -9,9 +9,17 @@ from cnnspec.nested import Array
 from cnnspec.op import arguments_of
 from tests.ops.draws import Draw
 
+F = torch.nn.functional
 FUNCTIONS: dict[str, Any] = {
     "add": lambda op, a, b: a + b,
     "concat": lambda op, *inputs: torch.cat(inputs, op.dim),
+    **{
+        f"max_unpool{n}d": lambda op, x, indices, function=function: function(
+            x, indices.long(), op.kernel_size, op.stride, op.padding, op.output_size
+        )
+        for n, function in enumerate((F.max_unpool1d, F.max_unpool2d, F.max_unpool3d), 1)
+    },
+    "global_avg_pool": lambda op, x: x.mean(tuple(range(2, x.dim())), keepdim=True),
     "pad": lambda op, x: torch.nn.functional.pad(
         x, op.padding, op.mode, op.value if op.mode == "constant" else None
     ),

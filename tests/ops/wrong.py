@@ -99,7 +99,9 @@ def maximum_of_magnitudes(op: Any, x: Array) -> Any:
 def index_within_window(op: Any, x: Array) -> Any:
     """The index counts from the window's first tap."""
     maxima, indices = op.reference(x)
-    return maxima, nested.elementwise(lambda i: i % max(2, math.prod(op.axes("kernel_size"))), indices)
+    starts = [min(region, default=0) for region in op.regions(nested.shape_of(x)[-op.spatial :])]
+    within = [i - starts[n % len(starts)] for n, i in enumerate(nested.ravel(indices))]
+    return maxima, nested.unravel(within, nested.shape_of(indices))
 
 
 def divides_by_kernel(op: Any, x: Array) -> Array:

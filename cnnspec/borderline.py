@@ -1,0 +1,139 @@
+"""Calls on both sides of the line between what an operator accepts and what it must refuse.
+
+`question(case)` changes a legal case in one place, by its seed: a wrong number of axes, an axis too short or empty,
+channels or a bias that do not match, groups that do not divide, a stride or dilation of 0, padding of more than half
+the window, a misspelt mode, mixed dtypes. Not every change makes the call illegal. `refusal` says what cnnspec does.
+"""
+
+import random
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import Any
+
+from cnnspec import ops
+from cnnspec.cases import BORDERLINE, Case
+from cnnspec.errors import ArgumentError, ShapeError
+from cnnspec.nested import Shape
+from cnnspec.op import arguments_of
+
+MIXED = ("conv", "conv_transpose", "linear")
+"""Families whose operands must all have one dtype."""
+
+WEIGHT_AXIS = {"conv": 1, "conv_transpose": 0, "linear": 1}
+"""The axis of the weight that must agree with the input; the functional form reads the others off the weight."""
+
+
+def question(case: Case) -> Case:
+    """Return a case next to `case`, with all its shapes stated; `case` itself where nothing can be changed.
+
+    >>> print(question(Case.parse("linear(in_features=3, out_features=2, input=(4, 3), seed=1)")))
+    linear(in_features=3, out_features=2, input=(4, 3), dtype='float32', regime='borderline', seed=1, \
+shapes={'weight': (2, 4), 'bias': (2,)})
+    """
+    shapes = case.operand_shapes()
+    stated = {name: shape for name, shape in shapes.items() if name not in case.spec.inputs}
+    if case.spec.gathers:
+        stated = {}
+    plain = replace(case, layout={}, data=None, grad=None, shapes=stated, regime=BORDERLINE)
+    changes = list(_changes(plain))
+    if not changes:
+        return plain
+    rng = random.Random(case.seed)  # noqa: S311 - no secret
+    kind = rng.choice(list(dict.fromkeys(name for name, _ in changes)))
+    return rng.choice([change for name, change in changes if name == kind])()
+
+
+def refusal(case: Case) -> str:
+    """Return why cnnspec refuses the call; "" where it accepts it.
+
+    >>> refusal(Case.parse("relu(input=(3,))"))
+    ''
+    """
+    try:
+        operation = case.operation
+        operation.output_shape(*case.inputs)
+    except (ArgumentError, ShapeError, TypeError) as error:
+        return str(error)
+    expected = {**operation.buffer_shapes(), **operation.parameter_shapes()}
+    for name, shape in case.shapes.items():
+        if name in expected and expected[name] != shape:
+            return f"{name} of shape {shape} must be {expected[name]}"
+    if case.dtypes and ops.family(case.operator) in MIXED:
+        return f"{', '.join(case.dtypes)} must have the dtype of the input, {case.dtype}"
+    return ""
+
+
+def _changes(case: Case) -> Iterator[tuple[str, Callable[[], Case]]]:
+    """Yield (kind, change) for all that can be changed."""
+    for place, shape in enumerate(case.inputs[:1]):
+        for kind, other in _other_shapes(case, shape):
+            yield kind, _with_input(case, place, other)
+    for name, shape in case.shapes.items():
+        axis = (
+            WEIGHT_AXIS.get(ops.family(case.operator), -1) % len(shape)
+            if name == "weight"
+            else len(shape) - 1
+        )
+        if shape:
+            yield name, _with_shape(case, name, (*shape[:axis], shape[axis] + 1, *shape[axis + 1 :]))
+    arguments = arguments_of(case.operation)
+    for name, values in _other_values(arguments).items():
+        for value in values:
+            if value != arguments[name]:
+                yield name, _with_argument(case, name, value)
+    if "weight" in case.shapes and 0 not in case.inputs[0]:
+        yield "dtype", lambda: replace(case, dtypes={"weight": "float64"})
+
+
+def _other_shapes(case: Case, shape: Shape) -> Iterator[tuple[str, Shape]]:
+    spatial = getattr(case.operation, "spatial", 0)
+    yield "axes", (*shape, 1)
+    if shape:
+        yield "axes", shape[1:]
+        yield "axes", (1, *shape)
+    for axis in range(len(shape) - spatial, len(shape)):
+        yield "empty axis", (*shape[:axis], 0, *shape[axis + 1 :])
+        if shape[axis] > 1:
+            yield "short axis", (*shape[:axis], shape[axis] - 1, *shape[axis + 1 :])
+            yield "short axis", (*shape[:axis], 1, *shape[axis + 1 :])
+    if spatial and len(shape) > spatial:
+        channel = len(shape) - spatial - 1
+        yield "channels", (*shape[:channel], shape[channel] + 1, *shape[channel + 1 :])
+
+
+def _other_values(arguments: dict[str, Any]) -> dict[str, list[Any]]:
+    """Return, by argument, values at and beyond the edge of what is legal."""
+    windows = arguments.get("kernel_size")
+    kernel = windows[0] if isinstance(windows, tuple) and windows else windows
+    values: dict[str, list[Any]] = {
+        "stride": [0, 1],
+        "dilation": [0, 2],
+        "padding_mode": ["zero"],
+        "mode": ["constan", "bilinaer"],
+        "reduction": ["average"],
+        "ceil_mode": [True, False],
+        "dim": [7, -7],
+        "divisor_override": [0],
+    }
+    if not isinstance(arguments.get("padding"), str) and isinstance(kernel, int):
+        values["padding"] = [-1, kernel // 2, kernel // 2 + 1]
+    if "groups" in arguments:
+        values["groups"] = [0, arguments["groups"] + 1]
+    if "output_padding" in arguments:
+        both = [arguments[name] for name in ("stride", "dilation")]
+        largest = max(max(v) if isinstance(v, tuple) else v for v in both)
+        values["output_padding"] = [largest, max(0, largest - 1), -1]
+    return {name: options for name, options in values.items() if name in arguments}
+
+
+def _with_input(case: Case, place: int, shape: Shape) -> Callable[[], Case]:
+    inputs = (*case.inputs[:place], shape, *case.inputs[place + 1 :])
+    return lambda: replace(case, inputs=inputs)
+
+
+def _with_shape(case: Case, name: str, shape: Shape) -> Callable[[], Case]:
+    return lambda: replace(case, shapes={**case.shapes, name: shape})
+
+
+def _with_argument(case: Case, name: str, value: Any) -> Callable[[], Case]:
+    return lambda: replace(case, arguments={**case.arguments, name: value})

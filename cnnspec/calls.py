@@ -1,7 +1,7 @@
 """Calls of a backend: operands made as a case lays them out, outputs and gradients read, changes noticed."""
 
 import contextlib
-import inspect
+import functools
 import traceback
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -127,13 +127,13 @@ def used_twice(backend: Backend) -> Backend:
     """Return the backend of f + f."""
 
     def doubled(function: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(function)  # its parameters are those of `function`, or as unknown
         def call(*args: Any, **kwargs: Any) -> Any:
             first, second = (function(*args, **kwargs) for _ in range(2))
             if isinstance(first, tuple):
                 return (first[0] + second[0], *first[1:])
             return first + second
 
-        call.__signature__ = inspect.signature(function)  # type: ignore[attr-defined]
         return call
 
     return replace(backend, functions=_Mapped(doubled, backend.functions))

@@ -70,7 +70,7 @@ def assert_conforms(function: Any, operator: str | None = None, **options: Any) 
     """Raise AssertionError, with the smallest failing case and a reproducer, unless `function` conforms.
 
     >>> import torch, cnnspec
-    >>> cnnspec.assert_conforms(torch.nn.functional.conv2d, "conv2d", examples=5)
+    >>> cnnspec.assert_conforms(torch.nn.functional.conv2d, "conv2d", dtypes=["float32"], examples=5)
     """
     __tracebackhide__ = True
     options.setdefault("examples", 100)

@@ -16,8 +16,11 @@ from cnnspec.errors import ArgumentError, ShapeError
 from cnnspec.nested import Shape
 from cnnspec.op import arguments_of
 
-MIXED = ("conv", "conv_transpose", "linear")
+MIXED = ("conv", "conv_transpose", "linear", "batch_norm", "group_norm", "activations", "class_losses")
 """Families whose operands must all have one dtype."""
+
+ANY_AXES = ("batch_norm",)
+"""Families whose functional form takes any number of axes, and an empty input whatever its channels."""
 
 WEIGHT_AXIS = {"conv": 1, "conv_transpose": 0, "linear": 1}
 """The axis of the weight that must agree with the input; the functional form reads the others off the weight."""
@@ -65,6 +68,8 @@ def refusal(case: Case) -> str:
 
 def _changes(case: Case) -> Iterator[tuple[str, Callable[[], Case]]]:
     """Yield (kind, change) for all that can be changed."""
+    if ops.family(case.operator) in ANY_AXES and 0 in case.inputs[0]:
+        return
     for place, shape in enumerate(case.inputs[:1]):
         for kind, other in _other_shapes(case, shape):
             yield kind, _with_input(case, place, other)
@@ -83,12 +88,15 @@ def _changes(case: Case) -> Iterator[tuple[str, Callable[[], Case]]]:
                 yield name, _with_argument(case, name, value)
     if "weight" in case.shapes and 0 not in case.inputs[0]:
         yield "dtype", lambda: replace(case, dtypes={"weight": "float64"})
+        yield "dtype", lambda: replace(case, dtypes={case.spec.inputs[0]: "int64"})
 
 
 def _other_shapes(case: Case, shape: Shape) -> Iterator[tuple[str, Shape]]:
     spatial = getattr(case.operation, "spatial", 0)
-    yield "axes", (*shape, 1)
-    if shape:
+    fixed = ops.family(case.operator) not in ANY_AXES
+    if fixed:
+        yield "axes", (*shape, 1)
+    if shape and fixed:
         yield "axes", shape[1:]
         yield "axes", (1, *shape)
     for axis in range(len(shape) - spatial, len(shape)):
@@ -109,16 +117,23 @@ def _other_values(arguments: dict[str, Any]) -> dict[str, list[Any]]:
         "stride": [0, 1],
         "dilation": [0, 2],
         "padding_mode": ["zero"],
-        "mode": ["constan", "bilinaer"],
-        "reduction": ["average"],
+        "mode": ["constan", "bilinaer", "nearest"],
+        "reduction": ["average", "sum"],
         "ceil_mode": [True, False],
-        "dim": [7, -7],
+        "dim": [7, -7, 0, -1],
         "divisor_override": [0],
+        "eps": [0.0, -1.0],
+        "p": [-0.25, 1.25],
+        "size": [0, 3],
+        "scale_factor": [0.1, 2.0],
+        "align_corners": [True, False],
+        "upscale_factor": [0, 2],
+        "downscale_factor": [0, 2],
     }
     if not isinstance(arguments.get("padding"), str) and isinstance(kernel, int):
         values["padding"] = [-1, kernel // 2, kernel // 2 + 1]
-    if "groups" in arguments:
-        values["groups"] = [0, arguments["groups"] + 1]
+    for name in ("groups", "num_groups"):
+        values[name] = [0, arguments.get(name, 1) + 1]
     if "output_padding" in arguments:
         both = [arguments[name] for name in ("stride", "dilation")]
         largest = max(max(v) if isinstance(v, tuple) else v for v in both)
@@ -132,6 +147,8 @@ def _with_input(case: Case, place: int, shape: Shape) -> Callable[[], Case]:
 
 
 def _with_shape(case: Case, name: str, shape: Shape) -> Callable[[], Case]:
+    if name == "weight" and hasattr(case.operation, "num_parameters"):  # the functional form reads it off
+        case = replace(case, arguments={**case.arguments, "num_parameters": shape[0]})
     return lambda: replace(case, shapes={**case.shapes, name: shape})
 
 

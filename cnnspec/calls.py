@@ -8,12 +8,15 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from cnnspec import nested
+from cnnspec import nested, ops
 from cnnspec.backends import Backend, Output, UnsupportedCase
 from cnnspec.bounds import FORMATS
 from cnnspec.cases import GRAD_OUTPUT, Case
 from cnnspec.nested import Array
 from cnnspec.op import Operator, arguments_of, without_defaults
+
+KEEPS_CHANNELS_LAST = ("conv", "conv_transpose", "pool", "adaptive_pool", "pointwise", "activations")
+"""Families whose output is in the format of their input, as PyTorch's tutorial on channels last says of layers."""
 
 
 class Violation(Exception):
@@ -61,18 +64,41 @@ class Call:
         return outputs
 
     def gradients(self, grad_output: Any, wanted: Sequence[str]) -> dict[str, Output]:
-        """Return the gradients that the target passes to the operands `wanted`."""
+        """Return the gradients that the target passes to the operands `wanted`; functions beside it may lack some."""
         backend, case = self.backend, self.case
         if backend.gradients is None:
             raise UnsupportedCase(f"{backend.name} has no gradients")
-        self._made[GRAD_OUTPUT] = self.array(GRAD_OUTPUT, grad_output)
-        self._before[GRAD_OUTPUT] = self._made[GRAD_OUTPUT][1]()
-        arrays = self.arrays
-        cotangent = arrays.pop(GRAD_OUTPUT)
+        arrays, cotangent = self._with_cotangent(grad_output)
         with _as_violations():
-            found = backend.gradients(backend, case, arrays, cotangent, wanted)
+            try:
+                found = backend.gradients(backend, case, arrays, cotangent, wanted)
+            except UnsupportedCase:
+                if not backend.beside:
+                    raise
+                found = backend.call_beside(case, arrays, cotangent, wanted)
+            backend.synchronize()
+        return {name: self._read(found[name]) for name in wanted if name in found}
+
+    def second_gradients(
+        self, grad_output: Any, tangents: Mapping[str, Any], wanted: Sequence[str]
+    ) -> dict[str, Output]:
+        """Return the gradients of sum(tangent * gradient) with respect to "grad_output" and operands, as `wanted`."""
+        backend, case = self.backend, self.case
+        if backend.second_gradients is None:
+            raise UnsupportedCase(f"{backend.name} has no second gradients")
+        arrays, cotangent = self._with_cotangent(grad_output)
+        along = {name: self.array(name, values)[0] for name, values in tangents.items()}
+        with _as_violations():
+            found = backend.second_gradients(backend, case, arrays, cotangent, along, wanted)
             backend.synchronize()
         return {name: self._read(found[name]) for name in wanted}
+
+    def _with_cotangent(self, grad_output: Any) -> tuple[dict[str, Any], Any]:
+        """Return the operands, and the output's gradient, whose memory is watched as theirs is."""
+        operands = self.arrays
+        self._made[GRAD_OUTPUT] = self.array(GRAD_OUTPUT, grad_output)
+        self._before[GRAD_OUTPUT] = self._made[GRAD_OUTPUT][1]()
+        return operands, self._made[GRAD_OUTPUT][0]
 
     def _read(self, array: Any) -> Output:
         try:
@@ -123,6 +149,22 @@ def channel_axis(case: Case, operand: str, axes: int) -> int:
     return max(0, axes - spatial - 1) if operand in (*case.spec.inputs, GRAD_OUTPUT) else 0
 
 
+def promised_format(case: Case) -> str:
+    """Return the memory format that the output must have, "contiguous" or "channels_last"; "" for none.
+
+    >>> promised_format(Case.parse("relu(input=(2, 3, 4, 4), layout={'input': 'channels_last'})"))
+    'channels_last'
+    """
+    layouts = {name: layout for name, layout in case.layout.items() if name != GRAD_OUTPUT}
+    if not layouts:
+        return "contiguous"
+    keeps = ops.family(case.operator) in KEEPS_CHANNELS_LAST and layouts == {"input": "channels_last"}
+    keeps &= getattr(case.operation, "spatial", 2) == 2  # not four axes of a volume without a batch
+    shapes = (case.inputs[0], case.operation.output_shape(*case.inputs))
+    images = all(len(shape) == 4 and min(shape) > 1 for shape in shapes)  # else a tensor is in both formats
+    return "channels_last" if keeps and images else ""
+
+
 def used_twice(backend: Backend) -> Backend:
     """Return the backend of f + f."""
 
@@ -136,7 +178,7 @@ def used_twice(backend: Backend) -> Backend:
 
         return call
 
-    return replace(backend, functions=_Mapped(doubled, backend.functions))
+    return replace(backend, functions=_Mapped(doubled, backend.functions), beside={})
 
 
 class _Mapped(Mapping[str, Any]):

@@ -71,7 +71,10 @@ class Case:
         shapes = dict(zip(names, self.inputs, strict=True))
         if set(self.spec.operands) <= set(names) or self.spec.gathers:
             return shapes
-        shapes |= self.shapes or self.operation.buffer_shapes() | self.operation.parameter_shapes()
+        if (
+            self.regime != BORDERLINE or self.shapes
+        ):  # its arguments may be illegal, all its shapes are stated
+            shapes |= self.shapes or self.operation.buffer_shapes() | self.operation.parameter_shapes()
         return {name: shapes[name] for name in (*names, *self.spec.operands) if name in shapes}
 
     def dtype_of(self, operand: str) -> str:
@@ -113,6 +116,11 @@ class Case:
         missing = [operand for operand in inputs if operand not in values]
         if missing:
             raise UsageError(f"not a case line: {missing[0]}=(its shape) is missing in {line!r}")
+        for operand in inputs:
+            if not isinstance(values[operand], tuple | list):
+                raise UsageError(
+                    f"not a case line: {operand}={values[operand]!r} must be a shape, as in (2, 3)"
+                )
         if values.get("regime", REGIMES[0]) not in (*REGIMES, BORDERLINE):
             raise UsageError(f"regime={values['regime']!r} is not one of {', '.join(REGIMES)}")
         own = {key: values[key] for key in _OWN if key in values}
@@ -145,15 +153,26 @@ def call_of(text: str, what: str = "call") -> tuple[str, dict[str, Any]]:
 
     >>> call_of("Conv2d(in_channels=3, kernel_size=(3, 2))")
     ('Conv2d', {'in_channels': 3, 'kernel_size': (3, 2)})
+    >>> call_of("LPPool2d(norm_type=-inf)")
+    ('LPPool2d', {'norm_type': -inf})
     """
     try:
         tree = ast.parse(text.strip(), mode="eval").body
         if not isinstance(tree, ast.Call) or not isinstance(tree.func, ast.Name) or tree.args:
             raise ValueError("it must read as name(argument=value, ...)")
-        return tree.func.id, {str(word.arg): ast.literal_eval(word.value) for word in tree.keywords}
+        return tree.func.id, {
+            str(word.arg): ast.literal_eval(_Infinite().visit(word.value)) for word in tree.keywords
+        }
     except (SyntaxError, ValueError) as error:
         reason = error.msg if isinstance(error, SyntaxError) else str(error)
         raise UsageError(f"not a {what}: {text!r} ({reason})") from None
+
+
+class _Infinite(ast.NodeTransformer):
+    """Put the number for the name `inf`, which Python prints but does not read as a literal."""
+
+    def visit_Name(self, node: ast.Name) -> ast.expr:
+        return ast.Constant(math.inf) if node.id == "inf" else node
 
 
 def _spell(values: list[Any]) -> list[Any]:

@@ -195,7 +195,11 @@ def _judged(exact: Exact, i: int, actual: Any, dtype: str, error_model: ErrorMod
     """Judge a computed element; None where overflow of partial sums leaves nothing to say."""
     if i in exact.special:
         expected = exact.special[i]
-        if math.isinf(expected) and error_model is not None and _may_overflow(exact, i, error_model):
+        if (
+            math.isinf(expected)
+            and error_model is not None
+            and _may_overflow(exact, i, error_model, FORMATS[dtype])
+        ):
             return None  # an infinity of the other sign may arise on the way, and the two make NaN
         holds = expected == actual or (expected != expected and actual != actual)
         return Element(holds, 0.0 if holds else math.inf, expected, 0.0 if holds else math.inf, 0.0)
@@ -212,7 +216,7 @@ def _bounded(
     """Judge a rounded element in integers: units of 2**unit / (divisor * 2**precision)."""
     accumulate, output = model.format, FORMATS[dtype]
     y, exponent = exact.values[i], exact.exponent
-    if _may_overflow(exact, i, model):
+    if _may_overflow(exact, i, model, output):
         return None
     expected = nearest(y, divisor, exponent, output)
     error_terms = _error_terms(exact, i, divisor, model, output)
@@ -253,10 +257,14 @@ def _bounded(
     return Element(error_scaled <= e, ratio, expected, error, bound, _ulps(error, expected, output))
 
 
-def _may_overflow(exact: Exact, i: int, model: ErrorModel) -> bool:
-    """Say whether partial sums of the finite terms may leave the range of the accumulation in some order."""
+def _may_overflow(exact: Exact, i: int, model: ErrorModel, output: Format) -> bool:
+    """Say whether partial sums of the finite terms may leave the range of the accumulation in some order.
+
+    Where intermediate results are stored, they must stay in the range of the output's format.
+    """
     size = max(exact.magnitude[i], exact.reach[i]) if exact.reach else exact.magnitude[i]
-    return size.bit_length() + exact.exponent >= model.format.largest
+    largest = min(model.format.largest, output.largest) if exact.stored else model.format.largest
+    return size.bit_length() + exact.exponent >= largest
 
 
 def _error_terms(exact: Exact, i: int, divisor: int, model: ErrorModel, output: Format) -> tuple[int, int]:

@@ -28,7 +28,7 @@ from cnnspec.rows import attach_reproducer, cell_row, failure_id, harness_row, o
 from cnnspec.shrink import generate, shrink
 
 EXAMPLES = 200
-CHUNK = 50
+CHUNK = 25
 EARLIER = -1000
 """Index of the first case that failed in an earlier run; witnesses of expectations count down from -1."""
 
@@ -273,7 +273,8 @@ class Session:
         """Turn a listed failure into xfail, a passing witness into xpass; shrink a cell's first failure."""
         law = row["law"]
         listed = next((e for e in self.expectations if e.matches(case, backend.name, law)), None)
-        witness = listed is not None and -len(self.expectations) <= row["index"] < 0
+        own = self.expectations[-1 - row["index"]] if -len(self.expectations) <= row["index"] < 0 else None
+        witness = listed is not None and listed is own
         if row["status"] == "pass" and witness and listed is not None and listed.status == "xfail":
             row |= {
                 "status": "xpass",

@@ -3,18 +3,23 @@
 A feature is asked only of the cases that can have it, so that no hit means a corner that was missed.
 """
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
 from cnnspec import ops
-from cnnspec.cases import REGIMES, Case
+from cnnspec.cases import GRAD_OUTPUT, REGIMES, Case
 from cnnspec.errors import CnnspecError
-from cnnspec.features import LAYOUTS, Feature, View, argument, around, differ, dtype, layout, regime
+from cnnspec.features import LAYOUTS, Feature, View, argument, around, differ, dtype, is_wide, layout, regime
 from cnnspec.op import BYTES_PER_ELEMENT
 
 
 def _windowed(v: View) -> bool:
     return bool(v.windows)
+
+
+def _pads(v: View) -> bool:
+    return bool(v.windows) and "padding" in v.arguments
 
 
 def _axes(v: View) -> bool:
@@ -53,12 +58,16 @@ def _batched(v: View) -> bool:
     return v.family in ("conv", "pool") or v.name == "linear"
 
 
-def _wide(v: View) -> bool:
-    return v.family not in ("pad", "combine") and v.name != "flatten"
-
-
 def _pad(v: View) -> bool:
     return v.family == "pad"
+
+
+def _adaptive(v: View) -> bool:
+    return v.family == "adaptive_pool"
+
+
+def _weighted(v: View) -> bool:
+    return "weight" in v.shapes and "weight" not in v.case.spec.constants
 
 
 def _constant(v: View) -> bool:
@@ -79,9 +88,9 @@ GEOMETRY = (
        "axes get swapped"),
     _F("dilation x stride", _dilates, lambda v: max(v.dilation) > 1 < max(v.stride), "rarely tried"),
     _F("dilation x padding", _dilates, lambda v: max(v.dilation) > 1 and v.padded, "rarely tried"),
-    _F("padding > 0", _windowed, lambda v: v.padded, "windows start before the input"),
+    _F("padding > 0", _pads, lambda v: v.padded, "windows start before the input"),
     _F("padding >= kernel", _conv, lambda v: any(map(int.__ge__, v.before, v.kernel)), "windows of padding"),
-    _F("different padding per axis", _axes, lambda v: differ(v.before), "axes get swapped"),
+    _F("different padding per axis", lambda v: _pads(v) and _axes(v), lambda v: differ(v.before), "axes get swapped"),
     _F("uneven padding", _conv, lambda v: any(w.after > w.before for w in v.windows), "an even span"),
     _F("remainder zero", _windowed, lambda v: 0 in v.remainders, "the last window ends at the edge"),
     _F("remainder non-zero", _windowed, lambda v: any(v.remainders), "unread pixels at the end"),
@@ -112,15 +121,15 @@ CHANNELS = (
     _F("batch 1", _batched, lambda v: v.batch == 1, "has a path of its own"),
     _F("batch > 1", _batched, lambda v: (v.batch or 0) > 1, "strides between images"),
     _F("unbatched", _batched, lambda v: v.batch is None, "one axis less"),
-    _F("channels 1", _wide, lambda v: 1 in v.channels, "layouts cannot be told apart"),
-    _F("channels odd", _wide, lambda v: any(c % 2 and c > 1 for c in v.channels), "no vector fits"),
+    _F("channels 1", is_wide, lambda v: 1 in v.channels, "layouts cannot be told apart"),
+    _F("channels odd", is_wide, lambda v: any(c % 2 and c > 1 for c in v.channels), "no vector fits"),
     *map(around, (4, 8, 16, 32)),
 )
 OTHERS = (
-    *(argument("conv", "padding", word, "a word for numbers") for word in ("same", "valid")),
-    *(argument("conv", "padding_mode", mode, "what the border reads")
+    *(argument(("conv",), "padding", word, "a word for numbers") for word in ("same", "valid")),
+    *(argument(("conv",), "padding_mode", mode, "what the border reads")
       for mode in ("zeros", "reflect", "replicate", "circular")),
-    *(argument("pad", "mode", mode, "what the border reads")
+    *(argument(("pad",), "mode", mode, "what the border reads")
       for mode in ("constant", "reflect", "replicate", "circular")),
     _F("different padding per side", _pad,
        lambda v: v.arguments["padding"][::2] != v.arguments["padding"][1::2], "before and after get swapped"),
@@ -136,8 +145,44 @@ OTHERS = (
     *map(regime, REGIMES),
     *map(dtype, BYTES_PER_ELEMENT),
 )
+_NORMS, _LOSSES = ("batch_norm",), ("losses", "class_losses")
+FAMILIES = (
+    _F("output_padding > 0", lambda v: "output_padding" in v.arguments,
+       lambda v: max(v.operation.axes("output_padding")) > 0, "pixels that no window may reach"),  # type: ignore[attr-defined]
+    _F("output larger than input", _adaptive, lambda v: any(map(int.__gt__, v.output, v.spatial)), "repeats"),
+    _F("output does not divide input", _adaptive,
+       lambda v: any(map(int.__mod__, v.spatial, v.output)), "windows of several sizes"),
+    _F("output size left open", _adaptive, lambda v: "None" in str(v.arguments["output_size"]),
+       "as the input's"),
+    argument(("lp_pool",), "norm_type", math.inf, "a maximum, by another path"),
+    _F("output_size given", lambda v: v.family == "unpool", lambda v: bool(v.arguments["output_size"]),
+       "stride and kernel do not tell it"),
+    *(argument(("upsample",), "mode", mode, "a kernel of its own")
+      for mode in ("nearest", "linear", "bilinear", "trilinear")),
+    argument(("upsample",), "align_corners", True, "other coordinates"),
+    _F("scale_factor given", lambda v: v.family == "upsample", lambda v: bool(v.arguments["scale_factor"]),
+       "coordinates come from it, not from the sizes"),
+    *(argument(_NORMS, "training", mode, "two operators in one") for mode in (True, False)),
+    argument(_NORMS, "momentum", None, "a cumulative average"),
+    argument((*_NORMS, "group_norm"), "affine", False, "nothing to read"),
+    argument(_NORMS, "track_running_stats", False, "the batch's statistics in evaluation too"),
+    _F("groups of one channel", lambda v: v.name == "group_norm",
+       lambda v: v.arguments["num_groups"] == v.arguments["num_channels"] > 1, "the instance norm"),
+    argument(("smooth_activations",), "approximate", "tanh", "another function"),
+    *(argument(_LOSSES, "reduction", word, "a sum, its mean, or neither") for word in ("none", "sum", "mean")),
+    _F("class weights", lambda v: v.family == "class_losses", lambda v: v.arguments["weight"] is not None,
+       "the mean divides by their sum"),
+    _F("label smoothing", lambda v: v.name == "cross_entropy", lambda v: v.arguments["label_smoothing"] > 0,
+       "all classes count"),
+    _F("one class per pixel", lambda v: v.family == "class_losses", lambda v: len(v.shape) > 2,
+       "axes behind the classes"),
+    _F("grad_output not contiguous", lambda v: bool(v.case.differentiated) and len(v.shape) > 1,
+       lambda v: v.case.layout.get(GRAD_OUTPUT, "contiguous") != "contiguous", "strides are read, not assumed"),
+    _F("gradients of some operands", lambda v: len(v.case.differentiated) > 0 and _weighted(v),
+       lambda v: v.case.grad is not None, "frozen operands take other paths"),
+)
 # fmt: on
-FEATURES: tuple[Feature, ...] = (*GEOMETRY, *CHANNELS, *OTHERS)
+FEATURES: tuple[Feature, ...] = (*GEOMETRY, *CHANNELS, *OTHERS, *FAMILIES)
 
 
 @dataclass(frozen=True)
@@ -154,21 +199,21 @@ class Coverage:
 def hits(case_lines: Iterable[str]) -> list[Coverage]:
     """Return the coverage of each operator family over the distinct cases; what was never asked is left out.
 
-    A dtype is asked of a family only where some case of the run has it.
+    What not every run can have, a dtype or an argument of layers alone, is asked only where some case has it.
 
     >>> lines = ["relu(input=(3,))", "relu(input=(0,))", "relu(input=(3,))"]
     >>> [(one.hit, one.applicable) for one in hits(lines) if one.feature == "empty input"]
     [(1, 2)]
     """
     families: dict[str, list[list[int]]] = {}
-    dtypes = set()
+    held: set[str] = set()
     for line in dict.fromkeys(case_lines):
         try:
             view = View(Case.parse(line))
             asked = [(bool(f.hit(view)), 1) if f.applies(view) else (False, 0) for f in FEATURES]
         except CnnspecError:
             continue  # a record may hold lines of another version: they cover nothing
-        dtypes.add(f"dtype {view.case.dtype}")
+        held |= {f"dtype {view.case.dtype}", f"padding_mode {view.arguments.get('padding_mode')}"}
         counts = families.setdefault(view.family, [[0, 0] for _ in FEATURES])
         for count, (hit, applicable) in zip(counts, asked, strict=True):
             count[0] += hit
@@ -177,5 +222,5 @@ def hits(case_lines: Iterable[str]) -> list[Coverage]:
         Coverage(family, feature.name, count[0], count[1], feature.why)
         for family in ops.FAMILIES
         for feature, count in zip(FEATURES, families.get(family, ()), strict=False)
-        if count[1] and (feature.name in dtypes or not feature.name.startswith("dtype "))
+        if count[1] and (feature.name in held or not feature.name.startswith(("dtype ", "padding_mode ")))
     ]

@@ -33,7 +33,7 @@ def on_backend(entry: casebook.Entry, target: str) -> casebook.Call:
         stated = (*ops.spec(operator).inputs, *(name for name in arrays if name.startswith("input")))
         inputs = tuple(arrays[name].shape for name in dict.fromkeys(stated) if name in arrays)
         case = Case(operator, dict(arguments), inputs, DTYPE)
-        if "weight" in arrays and "bias" not in arrays:
+        if "weight" in arrays and "bias" in ops.spec(operator).operands and "bias" not in arrays:
             case = Case(operator, {**arguments, "bias": False}, inputs, DTYPE)
         try:
             outputs, _ = run(backend, case, arrays)

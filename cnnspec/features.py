@@ -11,6 +11,12 @@ from cnnspec.op import arguments_of
 from cnnspec.window import Window
 
 LAYOUTS = ("contiguous", "channels_last", "transposed", "channel_slice", "step_2", "offset", "odd_strides")
+CHANNELS = ("in_channels", "out_channels", "in_features", "out_features", "num_features", "num_channels")
+"""Arguments that count channels or features."""
+
+BEHIND_THE_BATCH = ("global_pool", "upsample", "lrn", "class_losses")
+"""Families that have channels or classes on the second axis, whatever follows."""
+
 _LEAST_AXES = {"channels_last": 3, "transposed": 2, "channel_slice": 2}
 
 
@@ -45,14 +51,33 @@ class View:
         leading = self.shape[: -1 - len(self.windows)]
         self.batch = leading[0] if leading else None
         self.groups = self.arguments.get("groups", 1)
-        self.channels = self._channels(parameters.get("weight"))
+        self.channels = self._channels()
 
-    def _channels(self, weight: tuple[int, ...] | None) -> tuple[int, ...]:
-        """Return the channels or features in and out; for operators without any, the length of a row."""
-        if weight:
-            return weight[1] * self.groups, weight[0]
-        axis = self.arguments["dim"] if self.family == "softmax" else -1 - len(self.windows)
-        return (self.shape[axis],) if self.shape else ()
+    def _channels(self) -> tuple[int, ...]:
+        """Return the channels or features in and out, or the classes; else the length of the input's last axis."""
+        stated = tuple(self.arguments[name] for name in CHANNELS if name in self.arguments)
+        if stated or not self.shape:
+            return stated
+        if self.family == "softmax":
+            return (self.shape[self.arguments["dim"]],)
+        if self.family in BEHIND_THE_BATCH:
+            return (self.shape[min(1, len(self.shape) - 1)],)
+        return (self.shape[-1 - getattr(self.operation, "spatial", 0)],)
+
+    @property
+    def spatial(self) -> tuple[int, ...]:
+        """The spatial sizes of the input."""
+        return (
+            self.shape[len(self.shape) - self.operation.spatial :]
+            if hasattr(self.operation, "spatial")
+            else ()
+        )
+
+    @property
+    def output(self) -> tuple[int, ...]:
+        """The spatial sizes of the output."""
+        shape = self.operation.output_shape(*self.case.inputs)
+        return shape[len(shape) - len(self.spatial) :]
 
     @cached_property
     def starts(self) -> list[tuple[int, int]]:
@@ -118,21 +143,26 @@ def differ(values: list[int]) -> bool:
     return len(set(values)) > 1
 
 
+def is_wide(v: View) -> bool:
+    """Say whether the operator has channels, or rows of numbers, that a kernel computes several at a time."""
+    return v.family not in ("pad", "combine", "dropout", "losses") and v.name != "flatten"
+
+
 def around(size: int) -> Feature:
     """Return the feature of channels next to a width of vectors."""
     return Feature(
         f"channels around {size}",
-        lambda v: v.family not in ("pad", "combine") and v.name != "flatten",
+        lambda v: bool(v.channels) and is_wide(v),
         lambda v: any(abs(count - size) <= 1 for count in v.channels),
         "edges of vectors and tiles",
     )
 
 
-def argument(family: str, name: str, value: object, why: str) -> Feature:
-    """Return the feature of one value of an argument, asked of the operators of a family that have it."""
+def argument(families: tuple[str, ...], name: str, value: object, why: str) -> Feature:
+    """Return the feature of one value of an argument, asked of the operators of some families that have it."""
     return Feature(
         f"{name} {value}",
-        lambda v: v.family == family and name in v.arguments,
+        lambda v: v.family in families and name in v.arguments,
         lambda v: bool(v.arguments[name] == value),
         why,
     )
@@ -146,11 +176,10 @@ def layout(operand: str, name: str) -> Feature:
     least = _LEAST_AXES.get(name, 1)
     return Feature(
         f"{operand} {name}",
-        lambda v: len(v.shapes.get(operand, ())) >= least,
         lambda v: (
-            v.case.layout.get(operand, "contiguous") == name
-            and (name != "odd_strides" or 1 in v.shapes[operand])
+            len(v.shapes.get(operand, ())) >= least and (name != "odd_strides" or 1 in v.shapes[operand])
         ),
+        lambda v: v.case.layout.get(operand, "contiguous") == name,
         "strides and offset are read, not assumed",
     )
 

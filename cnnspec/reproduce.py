@@ -15,16 +15,16 @@ from pathlib import Path
 from string import Template
 from typing import Any
 
-import numpy as np
-
 from cnnspec import borderline, data
 from cnnspec.backends import positions
 from cnnspec.backends.layouts import strided
 from cnnspec.bounds import ErrorModel
-from cnnspec.calls import channel_axis
-from cnnspec.cases import BORDERLINE, GRAD_OUTPUT, Case
+from cnnspec.calls import channel_axis, promised_format
+from cnnspec.cases import GRAD_OUTPUT, Case
 from cnnspec.compare import accepted
 from cnnspec.exact import Exact, evaluate, gradients, updates
+from cnnspec.exact.double import second_gradients, tangents
+from cnnspec.op import arguments_of
 
 WIDTH = 110
 LONG = 1000
@@ -72,11 +72,7 @@ def script(
     layers:  the target was called through layers of torch.nn, which are lazy for odd seeds
     """
     refused = borderline.refusal(case)
-    operands: Mapping[str, Any] = (
-        {name: np.zeros(shape) for name, shape in case.operand_shapes().items()}
-        if case.regime == BORDERLINE
-        else data.operands(case)
-    )
+    operands = data.operands(case)
     parts = [
         _constants(TARGET=_located(target), DEVICE=device, TIMEOUT=timeout_seconds),
         _call(case, lazy=layers and case.seed % 2 == 1),
@@ -119,8 +115,9 @@ def _call(case: Case, lazy: bool) -> str:
     layer_arguments.pop("training", None)
     if lazy and "weight" in spec.operands and layer.startswith(LAZY):
         layer = f"Lazy{layer}"
-        unknown = ("in_channels", "in_features", "num_features")
-        layer_arguments = {k: v for k, v in layer_arguments.items() if k not in unknown}
+        unknown = ("in_channels", "in_features", "num_features", "training")
+        everything = arguments_of(case.operation)  # the defaults of lazy layers may differ
+        layer_arguments = {k: v for k, v in everything.items() if k not in unknown}
     mode = arguments.get("padding_mode", "zeros")
     return _constants(
         OPERATOR=spec.name,
@@ -139,8 +136,8 @@ def _call(case: Case, lazy: bool) -> str:
 
 
 def _layer(case: Case) -> tuple[str, dict[str, Any]]:
-    """Return the name of the layer in torch.nn and its arguments."""
-    arguments = dict(case.arguments)
+    """Return the name of the layer in torch.nn and its arguments; those that are operands are loaded later."""
+    arguments = {name: value for name, value in case.arguments.items() if name not in case.spec.constants}
     if case.operator == "global_avg_pool":
         return f"AdaptiveAvgPool{len(case.inputs[0]) - 2}d", {"output_size": 1}
     if case.operator != "pad":
@@ -158,21 +155,28 @@ def _results(case: Case, operands: Mapping[str, Any], model: ErrorModel | None, 
     )
     missing = [name for name in case.spec.operands if name not in operands and not case.spec.gathers]
     made, wanted, moved = dict(operands), {}, updates(case.operation, operands)
-    if law in ("backward", "accumulation"):
+    along: dict[str, Any] = {}
+    if law in ("backward", "accumulation", "double_backward"):
         gradient = data.grad_output(case, output.shape)
         made[GRAD_OUTPUT] = gradient
-        wanted = gradients(case.spec, case.operation, gradient, operands, case.differentiated)
+        rule = gradients if law != "double_backward" else second_gradients
+        wanted = rule(case.spec, case.operation, gradient, operands, case.differentiated)
+        along = tangents(operands, case.differentiated) if rule is second_gradients else {}
     yield from _operands(case, made, [*names, *missing, *([GRAD_OUTPUT] if wanted else [])])
     yield from _output(output, case, model)
     yield from _bounds_of("GRADIENTS", wanted, case, model)
+    yield from (_numbers(f"ALONG_{name.upper()}", along[name].ravel().tolist()) for name in along)
+    yield f"ALONG = {{{', '.join(f'{_literal(name)}: ALONG_{name.upper()}' for name in along)}}}"
     yield from _bounds_of("UPDATES", moved if law == "updates" else {}, case, model)
+    yield f"FORMAT = {_literal(promised_format(case) if law == 'memory_format' else '')}"
     yield f"CHANGED = {[*moved]}".replace("'", '"')
 
 
 def _refused(case: Case, operands: Mapping[str, Any]) -> Iterable[str]:
     """Yield the operands of a call that has no result."""
     yield from _operands(case, operands, [*operands])
-    yield 'SHAPE, EXPECTED, LOWEST, HIGHEST, INDICES = (), "", "", "", None\nGRADIENTS, UPDATES, CHANGED = {}, {}, []'
+    yield 'SHAPE, EXPECTED, LOWEST, HIGHEST, INDICES = (), "", "", "", None'
+    yield 'GRADIENTS, ALONG, UPDATES, CHANGED, FORMAT = {}, {}, {}, [], ""'
 
 
 def _bounds_of(name: str, wanted: Mapping[str, Exact], case: Case, model: ErrorModel | None) -> Iterable[str]:
@@ -253,8 +257,12 @@ def _constants(**values: Any) -> str:
 
 
 def _literal(value: Any) -> str:
-    """Return a literal with the quotes that Python's formatters prefer."""
-    text = repr(value)
+    """Return a literal with the quotes that Python's formatters prefer; infinities and NaN have none.
+
+    >>> _literal({"norm_type": math.inf, "mode": "zeros"})
+    '{"norm_type": float("inf"), "mode": "zeros"}'
+    """
+    text = re.sub(r"(?<![\w'])(-?inf|nan)(?![\w'])", r"float('\1')", repr(value))
     return text if '"' in text or "\\" in text else text.replace("'", '"')
 
 

@@ -15,7 +15,7 @@ The terms of second order are below one more rounding, which `terms` adds, while
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from cnnspec import nested, scalars
@@ -64,6 +64,7 @@ class Rounded:
     roundings: int = 0
     elementary: int = 0
     stores: int = 0
+    reach: Any = 0
 
     @classmethod
     def exact(cls, value: Any) -> "Rounded":
@@ -80,6 +81,7 @@ class Rounded:
             max(self.roundings, b.roundings) + 1,
             max(self.elementary, b.elementary),
             max(self.stores, b.stores),
+            self._reach(b),
         )
 
     def __mul__(self, other: Any) -> "Rounded":
@@ -130,6 +132,9 @@ class Rounded:
     def __hash__(self) -> int:
         return hash(self.value)
 
+    def __int__(self) -> int:
+        return int(self.value)
+
     def exp(self) -> "Rounded":
         """Return e to the power of this number: its absolute error becomes a relative one."""
         value = scalars.exp(self.value)
@@ -162,7 +167,7 @@ class Rounded:
         if not value > 0:
             return self._like(value, value)
         magnitude = larger(value, scalars.divide(self.magnitude, value))
-        return Rounded(value, magnitude, self.roundings + 1, self.elementary, self.stores)
+        return Rounded(value, magnitude, self.roundings + 1, self.elementary, self.stores, self._reach(self))
 
     def power(self, p: Any) -> "Rounded":
         """Return this positive number to the constant power p."""
@@ -176,17 +181,16 @@ class Rounded:
     def stored(self) -> "Rounded":
         """Return this number rounded to the output's format; below 2**-14 float16 has an absolute error."""
         least = self.magnitude * 0 + 2.0**-14
-        return Rounded(
-            self.value, larger(self.magnitude, least), self.roundings, self.elementary, self.stores + 1
-        )
+        return replace(self, magnitude=larger(self.magnitude, least), stores=self.stores + 1)
 
     def _function(self, value: Any, slope: Any) -> "Rounded":
         exact = not (self.roundings or self.elementary or self.stores)
         magnitude = abs(value) if exact else larger(abs(value), abs(slope) * self.magnitude)
-        return Rounded(value, magnitude, self.roundings, self.elementary + 1, self.stores)
+        elementary = self.elementary + 1
+        return Rounded(value, magnitude, self.roundings, elementary, self.stores, self._reach(self))
 
     def _like(self, value: Any, magnitude: Any) -> "Rounded":
-        return Rounded(value, magnitude, self.roundings, self.elementary, self.stores)
+        return replace(self, value=value, magnitude=magnitude)
 
     def _joined(self, b: "Rounded", value: Any, magnitude: Any) -> "Rounded":
         return Rounded(
@@ -195,7 +199,12 @@ class Rounded:
             self.roundings + b.roundings + 1,
             self.elementary + b.elementary,
             self.stores + b.stores,
+            self._reach(b),
         )
+
+    def _reach(self, b: "Rounded") -> Any:
+        """Return the largest of the magnitudes that led to the two operands, and theirs."""
+        return larger(larger(self.reach, self.magnitude), larger(b.reach, b.magnitude))
 
 
 def _rounded(number: Any) -> Rounded:
@@ -233,4 +242,5 @@ def terms(outputs: Array) -> RoundingTerms:
         [number.roundings + 1 for number in numbers],
         elementary=max((number.elementary for number in numbers), default=0),
         stored=max((number.stores for number in numbers), default=0),
+        reach=[number.reach for number in numbers],
     )

@@ -7,7 +7,8 @@ from cnnspec import data, reproduce
 from cnnspec.backends import Backend
 from cnnspec.cases import Case
 from cnnspec.errors import CnnspecError
-from cnnspec.judge import FORWARD, Row, Trial, spelled
+from cnnspec.judge import FORWARD, Row, Trial
+from cnnspec.outputs import spelled
 
 
 def attach_reproducer(
@@ -23,7 +24,7 @@ def attach_reproducer(
             device=backend.device,
             law=row["law"],
             timeout_seconds=int(max(1, seconds)),
-            model=backend.model(case.dtype),
+            model=backend.model(case.dtype, case.operator),
             layers=backend.layers,
         )
         write(row, script)

@@ -103,8 +103,8 @@ def replay(line: "str | Case", target: Any = "torch", device: str = "cpu") -> li
 
     >>> import cnnspec
     >>> rows = cnnspec.replay("relu(input=(3,), dtype='float32', data={'input': [1.0, -2.0, 3.0]})")
-    >>> [row["status"] for row in rows]
-    ['pass', 'pass', 'pass']
+    >>> {row["law"]: row["status"] for row in rows}["forward"]
+    'pass'
     """
     case = Case.parse(line) if isinstance(line, str) else line
     rows = []

@@ -115,8 +115,8 @@ def _in_float64(function: Callable[[Any], float], x: Any) -> float:
 
 
 def is_nan(x: Any) -> bool:
-    """Say whether x is not a number: the only value that differs from itself."""
-    return bool(x != x)
+    """Say whether x is not a number: by `x.is_nan()` for a number that has it, else as it differs from itself."""
+    return bool(x.is_nan() if hasattr(x, "is_nan") else x != x)
 
 
 class Extended:

@@ -81,7 +81,10 @@ def shrink(
 
 
 def simplify(case: Case, fails: Fails, limit: float) -> Case:
-    """Return `case` with explicit data, as many of them 0 or small integers as it can have and still fail."""
+    """Return `case` with explicit data, as many of them 0 or small integers as it can have and still fail.
+
+    Operands that are not any numbers (indices, variances) stay as they were drawn.
+    """
     values = {name: array.ravel().tolist() for name, array in data.operands(case).items()}
     explicit = case.with_data(values)
     if case.layout:
@@ -94,7 +97,7 @@ def simplify(case: Case, fails: Fails, limit: float) -> Case:
     if not fails(explicit):
         return case
     for change in (_zeroed, _small):
-        for name in values:
+        for name in (one for one in values if one not in case.spec.fill):  # those must stay legal
             explicit = _reduced(explicit, name, change, fails, limit)
     return explicit
 

@@ -2,7 +2,8 @@
 
 Names are the operator's arguments, their defaults filled in and one value per axis, and of every case
 `operator`, `dtype`, `regime`, `rank`, `input_shape`, `batched`, `batch` (1 where there is no batch axis),
-`channels`, `sizes` (all spatial axes), `depth`, `height`, `width`, and `layout_input`, `layout_weight`, ...
+`channels`, `sizes` (all spatial axes), `depth`, `height`, `width`, and `layout_input`, `layout_weight`, ... up to
+`layout_grad_output`.
 
 One expression serves several operators, so a name that a case lacks (the groups of a pooling, the height of
 a 1-d input) says nothing of it: what an operator does not have does not restrict it, and a case of which the
@@ -17,7 +18,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from cnnspec import expressions, ops
-from cnnspec.cases import Case
+from cnnspec.cases import GRAD_OUTPUT, Case
 from cnnspec.errors import UsageError
 from cnnspec.op import Operator
 
@@ -58,8 +59,8 @@ def parse(text: str, operators: Sequence[str] = ops.NAMES) -> Where:
     Traceback (most recent call last):
         ...
     cnnspec.errors.UsageError: unknown name 'strid' in 'strid == 1': did you mean 'stride'? (known are \
-input_shape, layout_input, operator, dtype, regime, rank, batch, batched, channels, sizes, width, height, \
-depth, kernel_size, stride, padding, dilation, return_indices, ceil_mode)
+input_shape, layout_input, layout_grad_output, operator, dtype, regime, rank, batch, batched, channels, sizes, \
+width, height, depth, kernel_size, stride, padding, dilation, return_indices, ceil_mode)
     """
     tree = expressions.parse(text)
     names = [node.id for node in ast.walk(tree) if isinstance(node, ast.Name)]
@@ -76,11 +77,12 @@ def known_names(operator: str) -> tuple[str, ...]:
     """Return the names that an expression over cases of `operator` may use.
 
     >>> known_names("relu")[:4]
-    ('input_shape', 'layout_input', 'operator', 'dtype')
+    ('input_shape', 'layout_input', 'layout_grad_output', 'operator')
     """
     spec = ops.spec(operator)
     shapes = [f"{operand}_shape" for operand in spec.operands[: spec.input_count]]
-    return (*shapes, *(f"layout_{operand}" for operand in spec.operands), *OWN, *_arguments(spec.operator))
+    layouts = [f"layout_{operand}" for operand in (*spec.operands, GRAD_OUTPUT)]
+    return (*shapes, *layouts, *OWN, *_arguments(spec.operator))
 
 
 def values_of(case: Case) -> dict[str, Any]:
@@ -106,7 +108,7 @@ def values_of(case: Case) -> dict[str, Any]:
     values |= {"sizes": sizes} if spatial else {}
     values |= {"channels": shape[-spatial - 1]} if len(shape) > max(1, spatial) else {}
     values |= {f"{name}_shape": one for name, one in zip(operands, case.inputs, strict=False)}
-    values |= {f"layout_{name}": case.layout.get(name, "contiguous") for name in operands}
+    values |= {f"layout_{name}": case.layout.get(name, "contiguous") for name in (*operands, GRAD_OUTPUT)}
     arguments = {name: getattr(operation, name) for name in _arguments(type(operation))}
     return values | {name: _per_axis(value, operation) for name, value in arguments.items()}
 

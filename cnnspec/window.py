@@ -118,6 +118,14 @@ class Window:
         first = max(1, bisect_left(sizes, output_size, key=self.output_size))
         return range(first, max(first, bisect_right(sizes, output_size, key=self.output_size)))
 
+    def transposed_size(self, positions: int) -> int:
+        """Return the smallest size on which the window takes so many positions: what its transpose gives.
+
+        >>> Window(kernel=3, stride=2).transposed_size(4)
+        9
+        """
+        return (positions - 1) * self.stride + self.span - self.before - self.after
+
     def remainder(self, size: int) -> int:
         """Return how many padded pixels at the end no window reaches (the `output_padding` of the transpose).
 

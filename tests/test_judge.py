@@ -8,8 +8,9 @@ import torch
 import torch.nn.functional as F
 
 from cnnspec.backends import Backend, Output
+from cnnspec.calls import promised_format
 from cnnspec.cases import Case
-from cnnspec.judge import Trial
+from cnnspec.judge import MEMORY_FORMAT, Trial
 
 NOTHING: Any = None
 CONV = Case.parse(
@@ -178,3 +179,27 @@ def test_a_backend_brings_its_own_arrays() -> None:
 
     assert {row["status"] for row in Trial(case).rows(lists)} == {"pass"}
     assert Trial(case).violates(wrong, "forward")
+
+
+LAST = "conv2d(in_channels=2, out_channels=3, kernel_size=2, input=(2, 2, 4, 5), layout={'input': 'channels_last'})"
+
+
+@pytest.mark.parametrize("line", [LAST, LAST.replace(", layout={'input': 'channels_last'}", "")], ids=str)
+def test_an_output_in_another_memory_format_is_found(line: str) -> None:
+    """Contiguous where channels_last is promised, and the other way round; a kernel alone promises neither."""
+    case = Case.parse(line)
+    other = torch.contiguous_format if case.layout else torch.channels_last
+    wrong = Backend("wrong", {"conv2d": changed(lambda y: y.contiguous(memory_format=other))})
+    found = Trial(case).rows(wrong, [MEMORY_FORMAT])
+    assert [(row["status"], row["expected"]) for row in found] == [("fail", promised_format(case))]
+    assert [
+        row["status"] for row in Trial(case).rows(Backend("right", {"conv2d": F.conv2d}), [MEMORY_FORMAT])
+    ] == ["pass"]
+    assert MEMORY_FORMAT not in {row["law"] for row in Trial(case).rows(wrong)}
+
+
+def test_no_memory_format_is_promised_of_strided_operands() -> None:
+    assert promised_format(Case.parse(LAST.replace("'channels_last'", "'transposed'"))) == ""
+    assert promised_format(Case.parse(LAST.replace("(2, 2, 4, 5)", "(2, 4, 5)"))) == ""
+    volume = "max_pool3d(kernel_size=2, input=(2, 4, 4, 4), layout={'input': 'channels_last'})"
+    assert promised_format(Case.parse(volume)) == ""

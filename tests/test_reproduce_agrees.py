@@ -16,13 +16,18 @@ from cnnspec.backends.targets import resolve
 from cnnspec.bounds import FORMATS, MODELS, ErrorModel, direct, with_elementary
 from cnnspec.cases import Case
 from cnnspec.compare import verdict
-from cnnspec.judge import BACKWARD, FORWARD, REPEATABLE, UNMODIFIED, UPDATES, Trial
+from cnnspec.judge import BACKWARD, DOUBLE, FORWARD, REPEATABLE, UNMODIFIED, UPDATES, Trial
 from cnnspec.shrink import generate
 from tests.reproducers import here, written
 
 pytestmark = pytest.mark.filterwarnings("ignore:Using padding=:UserWarning")  # torch, for even kernels
 STATUS = {"pass": "0", "fail": "1", "unsupported": "2"}
-SCRIPTS = {FORWARD: [FORWARD, UNMODIFIED, REPEATABLE], BACKWARD: [BACKWARD], UPDATES: [UPDATES]}
+SCRIPTS = {
+    FORWARD: [FORWARD, UNMODIFIED, REPEATABLE],
+    BACKWARD: [BACKWARD],
+    DOUBLE: [DOUBLE],
+    UPDATES: [UPDATES],
+}
 CELLS = [(name, dtype) for name in ops.NAMES for dtype in ops.spec(name).dtypes]
 
 
@@ -46,7 +51,7 @@ def test_scripts_find_in_torch_what_the_judge_finds(operator: str, tmp_path: Pat
                         tmp_path,
                         case,
                         backend.name,
-                        model=backend.model(dtype),
+                        model=backend.model(dtype, operator),
                         layers=backend.layers,
                         law=law,
                     )

@@ -54,3 +54,15 @@ def test_a_case_that_fails_once_only_is_kept_as_it_is() -> None:
     found = generate(STRATEGY, 0, 20)[5]
 
     assert shrink(found, STRATEGY, 0, 20, lambda case: False) == found
+
+
+def test_indices_stay_as_they_were_drawn() -> None:
+    """All zero they would be illegal: an element of the output can come from one place only."""
+    case = Case("max_unpool1d", {"kernel_size": 2}, ((1, 1, 3),) * 2, "float32", "dense", 3)
+    drawn = data.operands(case)["indices"].ravel().tolist()
+
+    smallest = simplify(case, lambda candidate: True, time.monotonic() + 5)
+
+    assert smallest.data is not None
+    assert (smallest.data["indices"], smallest.data["input"]) == (drawn, [0, 0, 0])
+    assert len(set(drawn)) == 3

@@ -18,12 +18,16 @@ class UnsupportedCase(Exception):
 
 @dataclass(frozen=True)
 class Output:
-    """One output array as the target returned it: flat Python numbers, and what it says of itself."""
+    """One output array as the target returned it: flat Python numbers, and what it says of itself.
+
+    formats: the memory formats in which it is dense, of "contiguous" and "channels_last"; None where it has none
+    """
 
     values: list[Any]
     shape: Shape
     dtype: str
     device: str
+    formats: tuple[str, ...] | None = None
 
 
 @dataclass
@@ -43,8 +47,13 @@ class Backend:
     layers:      arguments are those of the layer (padding_mode and so on), not of the functional form
     gradients:   gradients(backend, case, operands, grad_output, wanted) -> gradient by operand; UnsupportedCase where
                  the output carries none. Default: none; targets that are named have torch's autograd
+    second_gradients: second_gradients(backend, case, operands, grad_output, tangents, wanted) -> gradient of
+                 sum(tangent * gradient) by operand, and of "grad_output"; as `gradients` else
+    beside:      gradient functions of its own, named and called as in torch.nn.grad ("conv2d_input", "conv2d_weight"),
+                 asked where the output carries no gradient
     whole:       it claims to refuse what its operators must refuse
     elementary_ulps: error of its exp, log and tanh, in units in the last place
+    elementary_ulps_of: operator -> that error where its float32 arithmetic has a larger one
 
     >>> import cnnspec
     >>> mine = cnnspec.Backend("mine", {"relu": lambda x: x.clamp(min=0)})
@@ -63,18 +72,24 @@ class Backend:
     supports: Callable[[Case], str] = lambda case: ""
     layers: bool = False
     elementary_ulps: int = 1
+    elementary_ulps_of: Mapping[str, int] = field(default_factory=dict)
     gradients: Callable[..., Mapping[str, Any]] | None = None
+    second_gradients: Callable[..., Mapping[str, Any]] | None = None
+    beside: Mapping[str, Callable[..., Any]] = field(default_factory=dict)
     description: str = ""
     builtin: bool = False
     whole: bool = False
 
-    def model(self, dtype: str) -> ErrorModel | None:
-        """Return the error model of `dtype`; None for integers, which are exact."""
+    def model(self, dtype: str, operator: str = "") -> ErrorModel | None:
+        """Return the error model of `dtype`, for one operator where it differs; None for integers, which are exact."""
         from dataclasses import replace
 
         if dtype.startswith(("int", "uint")):
             return None
-        return replace(self.models.get(dtype, direct(dtype)), elementary_ulps=self.elementary_ulps)
+        base, ulps = self.models.get(dtype, direct(dtype)), self.elementary_ulps
+        if base.accumulate != "float64":
+            ulps = self.elementary_ulps_of.get(operator, ulps)
+        return replace(base, elementary_ulps=ulps)
 
     def call(self, spec: Spec, case: Case, arrays: Mapping[str, Any]) -> Any:
         """Run one operator on its operands by name; UnsupportedCase where the target does not claim the case."""
@@ -83,6 +98,29 @@ class Backend:
         if self.layers:
             return self.functions[spec.name](case, arrays)
         return call_functional(self.functions[spec.name], spec, case.arguments, arrays)
+
+    def call_beside(
+        self, case: Case, arrays: Mapping[str, Any], grad_output: Any, wanted: Sequence[str]
+    ) -> dict[str, Any]:
+        """Return those of the gradients wanted that a function beside the kernel gives; UnsupportedCase for none.
+
+        f_input(input_size, weight, grad_output, stride, ...), f_weight(input, weight_size, grad_output, stride, ...)
+        """
+        spec, found = case.spec, {}
+        if any(isinstance(value, str) for value in case.arguments.values()):
+            raise UnsupportedCase(
+                f"functions as in torch.nn.grad take numbers, the case has {case.arguments}"
+            )
+        keywords = spec.keyword_arguments(case.arguments)[0]
+        for place, name in enumerate(("input", "weight")):
+            function = self.beside.get(f"{spec.name}_{name}")
+            if function is not None and name in wanted:
+                operands = [arrays["input"], arrays["weight"]]
+                operands[place] = tuple(case.operand_shapes()[name])
+                found[name] = function(*operands, grad_output, **keywords)
+        if not found:
+            raise UnsupportedCase(f"{self.name} has no gradient of {' or '.join(wanted)}")
+        return found
 
 
 def call_functional(

@@ -2,6 +2,7 @@
 
 import importlib
 import importlib.util
+import inspect
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -113,6 +114,8 @@ def _from_object(target: Any, name: str, only: list[str] | None, device: str) ->
         functions = {_operator_of(target, name, only): target}
     for op, function in functions.items():
         check_signature(function, ops.spec(op))
+    beside = [f"{op}_{operand}" for op in functions for operand in ("input", "weight")]
+    home = target if isinstance(target, ModuleType) else inspect.getmodule(target)
     return Backend(
         name,
         functions,
@@ -121,8 +124,11 @@ def _from_object(target: Any, name: str, only: list[str] | None, device: str) ->
         torch.output,
         prepare=lambda: torch._prepare(False),
         gradients=torch.gradients,
+        second_gradients=torch.second_gradients,
+        beside={one: getattr(home, one) for one in beside if callable(getattr(home, one, None))},
         whole=isinstance(target, ModuleType),
         elementary_ulps=torch.ELEMENTARY_ULPS,
+        elementary_ulps_of=torch.ELEMENTARY_ULPS_OF,
     )
 
 

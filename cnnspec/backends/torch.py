@@ -13,6 +13,7 @@ from cnnspec.backends import Backend, Output, UnsupportedCase
 from cnnspec.backends.layouts import strided
 from cnnspec.bounds import MODELS, ErrorModel
 from cnnspec.cases import Case
+from cnnspec.op import arguments_of
 from cnnspec.ops import NAMES
 
 F = torch.nn.functional
@@ -23,8 +24,25 @@ DTYPES = {
 }
 NAMES_OF_DTYPES = {dtype: name for name, dtype in DTYPES.items()}
 
-ELEMENTARY_ULPS = 20
-"""torch's vectorised softmax calls `exp_u20`, whose error its source states as 20 units in the last place."""
+ELEMENTARY_ULPS = 3
+"""The error of the elementary functions that torch calls, in units in the last place; all of these sources say less.
+
+SLEEF, in vectorised loops: 1.0, as the names `Sleef_tanhf16_u10` and so on say (SLEEF, Math library reference).
+MKL's vector functions in their default mode of high accuracy: 1 (oneMKL, Vector Mathematics Performance and Accuracy).
+glibc, in scalar loops: 2 for tanh and tanhf, 1 for the others, the largest known (GNU C Library manual, Known Maximum
+Errors in Math Functions); tanhf(0.23296523) errs by 2.1, and Zimmermann's exhaustive search of 2021 finds no 3
+("Accuracy of Mathematical Functions in Single, Double, Extended Double and Quadruple Precision").
+"""
+
+ELEMENTARY_ULPS_OF = {"softmax": 20, "log_softmax": 20, "cross_entropy": 20, "gelu": 10}
+"""Where it is more in float32 (ATen/cpu/vec/vec512/vec512_float.h, and vec256's alike; in float64 both are SLEEF's).
+
+Softmaxes call `exp_u20`, "a faster version of exp with ULP=20". The error function of GELU, in ATen and in oneDNN's
+jit_uni_eltwise_injector.cpp, is Abramowitz & Stegun's 7.1.26, whose error of 1.5e-7 is 2.5 units of 2^-24 where the
+sum with 1 is at least 1; its steps, which round 3 times in t = 1 / (1 + p x), by which the slope of the polynomial
+multiplies 3.5, 3 times in the polynomial, 3 times in exp and once in the sum, add 17. (With AVX-512 oneDNN takes a
+polynomial of its own, of no stated error.)
+"""
 
 
 def tensor(
@@ -50,7 +68,13 @@ def output(array: Any) -> Output:
     host = torch.full(host.shape, math.nan) if host.is_meta else host.cpu()
     name = NAMES_OF_DTYPES.get(host.dtype, str(host.dtype).removeprefix("torch."))
     values = (host.double() if host.is_floating_point() else host).flatten().tolist()
-    return Output(values, tuple(host.shape), name, array.device.type)
+    return Output(values, tuple(host.shape), name, array.device.type, _formats(array))
+
+
+def _formats(array: torch.Tensor) -> tuple[str, ...]:
+    """Return the memory formats in which a tensor is dense."""
+    last = array.dim() == 4 and array.is_contiguous(memory_format=torch.channels_last)
+    return ("contiguous",) * array.is_contiguous() + ("channels_last",) * last
 
 
 def _global_average(input: torch.Tensor) -> torch.Tensor:
@@ -73,6 +97,8 @@ OTHER_NAMES: dict[str, Any] = {
 """Functions that stand elsewhere than in torch.nn.functional, or have another name."""
 
 WITHOUT_LAYER = ("add", "concat")
+AT_THE_CALL = {f"max_unpool{axes}d": ("output_size",) for axes in (1, 2, 3)}
+"""Arguments that a layer takes when it is called, not when it is built."""
 
 
 def functional(module: Any = F, name: str = "torch", device: str = "cpu", tf32: bool = False) -> Backend:
@@ -113,7 +139,9 @@ def _backend(
         models=models,
         layers=layers,
         gradients=gradients,
+        second_gradients=second_gradients,
         elementary_ulps=ELEMENTARY_ULPS,
+        elementary_ulps_of=ELEMENTARY_ULPS_OF,
         description=what,
         builtin=True,
         whole=True,
@@ -153,41 +181,96 @@ def gradients(
 
     Raises UnsupportedCase where the output does not carry gradients.
     """
+    output, leaves = _with_graph(backend, case, operands, wanted)
+    return _differentiated(output, {name: leaves[name] for name in wanted}, grad_output)
+
+
+def second_gradients(
+    backend: Backend,
+    case: Case,
+    operands: Mapping[str, torch.Tensor],
+    grad_output: torch.Tensor,
+    tangents: Mapping[str, torch.Tensor],
+    wanted: Sequence[str],
+) -> dict[str, torch.Tensor]:
+    """Return the gradients of sum(tangent * gradient), by autograd twice; as `gradients` else."""
+    output, leaves = _with_graph(backend, case, operands, case.differentiated)
+    g = grad_output.detach().requires_grad_()
+    asked = {name: leaves[name] for name in case.differentiated}
+    first = _differentiated(output, asked, g, create_graph=True)
+    total = sum(((first[name] * tangents[name]).sum() for name in asked), torch.zeros_like(g).sum())
+    return _differentiated(total, {name: leaves.get(name, g) for name in wanted}, None)
+
+
+def _with_graph(
+    backend: Backend, case: Case, operands: Mapping[str, torch.Tensor], wanted: Sequence[str]
+) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+    """Return the output, with its graph, and the operands; UnsupportedCase where it does not carry gradients."""
+    if case.operator == "group_norm" and "input" not in wanted and _is_channels_last(operands["input"]):
+        raise UnsupportedCase(
+            "without the gradient of a channels-last input, torch's backward ends the process"
+        )
     leaves = {name: one.detach().requires_grad_(name in wanted) for name, one in operands.items()}
     output = backend.call(case.spec, case, leaves)
     output = output[0] if isinstance(output, tuple) else output
     if not getattr(output, "requires_grad", False):
         raise UnsupportedCase("the output carries no gradient")
+    return output, leaves
+
+
+def _differentiated(
+    output: torch.Tensor, leaves: Mapping[str, torch.Tensor], grad_output: Any, create_graph: bool = False
+) -> dict[str, torch.Tensor]:
+    """Return the gradients of the leaves, zeros for one that no path reaches."""
+    if not output.requires_grad:
+        return {name: torch.zeros_like(leaf) for name, leaf in leaves.items()}
     try:
         found: Sequence[Any] = torch.autograd.grad(
-            output, [leaves[name] for name in wanted], grad_output, allow_unused=True
+            output, [*leaves.values()], grad_output, allow_unused=True, create_graph=create_graph
         )
     except (RuntimeError, NotImplementedError) as error:
         if "not implemented for" in str(error):
             raise UnsupportedCase(str(error).splitlines()[0]) from None
         raise
     return {
-        name: torch.zeros_like(leaves[name]) if one is None else one
-        for name, one in zip(wanted, found, strict=True)
+        name: torch.zeros_like(leaf) if one is None else one
+        for (name, leaf), one in zip(leaves.items(), found, strict=True)
     }
+
+
+def _is_channels_last(array: torch.Tensor) -> bool:
+    """Say whether torch takes the strides of an array for those of channels that vary fastest."""
+    if array.dim() not in (4, 5):
+        return False
+    least = 0
+    for axis in (1, *range(array.dim() - 1, 1, -1), 0):
+        if array.stride(axis) < least or (axis == 0 and least == array.stride(1)):
+            return False
+        least = array.stride(axis) * max(1, array.size(axis))
+    return True
 
 
 def _run_layer(case: Case, arrays: Mapping[str, torch.Tensor]) -> Any:
     """Build the layer, load parameters and buffers, and call it; odd seeds take the lazy variant, in eval mode."""
     spec = case.spec
-    inputs = [arrays[name] for name in spec.inputs]
+    built_in = [name for name in spec.inputs if name == "_random_samples"]  # an argument of the constructor
+    inputs = [arrays[name] for name in spec.inputs if name not in built_in]
     parameters = {name: array for name, array in arrays.items() if name not in spec.inputs}
-    arguments = dict(case.arguments)
-    arguments.pop("training", None)
+    arguments = {**case.arguments, **{name: arrays[name] for name in built_in}}
+    for name in {"training", *spec.constants} & case.arguments.keys():  # class weights are loaded as a buffer
+        del arguments[name]
     training = getattr(case.operation, "training", None)
     kind = _kind_of_layer(case, arguments)
     lazy = getattr(torch.nn, f"Lazy{spec.layer}", None) if case.seed % 2 else None
     if lazy is not None:
+        arguments = arguments_of(case.operation)  # the defaults of lazy layers may differ
+        arguments.pop("training", None)
         for name in ("in_channels", "in_features", "num_features"):
             arguments.pop(name, None)
         kind = lazy
     if "device" in inspect.signature(kind).parameters:
         arguments |= {"device": inputs[0].device, "dtype": inputs[0].dtype}
+    call = {name: arguments.pop(name) for name in AT_THE_CALL.get(case.operator, ()) if name in arguments}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # lazy layers announce that they are experimental
         layer = kind(**arguments)
@@ -197,7 +280,7 @@ def _run_layer(case: Case, arrays: Mapping[str, torch.Tensor]) -> Any:
         if name in layer._parameters:
             del layer._parameters[name]
         setattr(layer, name, value)
-    return layer.train(case.seed % 2 == 0 if training is None else training)(*inputs)
+    return layer.train(case.seed % 2 == 0 if training is None else training)(*inputs, **call)
 
 
 def _kind_of_layer(case: Case, arguments: dict[str, Any]) -> Any:

@@ -201,14 +201,20 @@ _BACKEND: Mapping[type[Entry], Callable[[Any, Call], Iterator[str]]] = {
 
 
 def _ones(entry: Any) -> dict[str, Array]:
-    """Return operands of ones, shaped as the entry says and as the operator's parameters are."""
-    shapes: dict[str, Shape] = named(entry.input_shapes)
+    """Return operands of ones, or of class and index 0, shaped as the entry says and as the parameters are."""
+    spec = ops.spec(entry.operator)
+    inputs = zip(spec.inputs, entry.input_shapes, strict=False)
+    shapes: dict[str, Shape] = named(entry.input_shapes) if spec.gathers else dict(inputs)
     if getattr(entry, "weight_shape", None) is not None:
         given = {"weight": entry.weight_shape, "bias": entry.bias_shape}
         shapes |= {name: shape for name, shape in given.items() if shape is not None}
-    elif "weight" in ops.spec(entry.operator).operands:
-        shapes |= _operator(entry).parameter_shapes()
-    return {name: unravel([1] * math.prod(shape), shape) for name, shape in shapes.items()}
+    elif "weight" in spec.operands:
+        operation = _operator(entry)
+        shapes |= operation.buffer_shapes() | operation.parameter_shapes()
+    return {
+        name: unravel([int(name not in spec.integers)] * math.prod(shape), shape)
+        for name, shape in shapes.items()
+    }
 
 
 # Comparisons

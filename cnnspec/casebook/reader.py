@@ -180,8 +180,10 @@ def _parameters(operator: str, arguments: Mapping[str, Any]) -> set[str]:
     if operator in TEXTBOOK:
         return set() if operator == "pool2d" else {"weight"}
     names = {"weight", "bias"} & set(ops.spec(operator).operands)
-    if "affine" in (field.name for field in dataclasses.fields(ops.spec(operator).operator)):  # type: ignore[arg-type]
-        return names & set(ops.spec(operator).operator(**arguments).parameter_shapes())
+    arguments_known = dataclasses.fields(ops.spec(operator).operator)  # type: ignore[arg-type]
+    if {"affine", "elementwise_affine", "weight"} & {field.name for field in arguments_known}:
+        operation = ops.spec(operator).operator(**arguments)
+        return names & {*operation.parameter_shapes(), *operation.buffer_shapes()}
     return names if arguments.get("bias", True) else names - {"bias"}
 
 

@@ -17,6 +17,9 @@ PRECISION = 160
 UNIT = -1300
 """Values are kept in units of 2**UNIT, far below the smallest float64; what is finer goes into the radius."""
 
+BEYOND = 1 << (1100 - UNIT)
+"""The size, in these units, of what no format holds: nothing is promised of a finite value with an infinite bound."""
+
 
 def evaluate_function(operator: Operator, operands: Sequence[Array]) -> dict[str, Any]:
     """Return the fields of an `Exact` for an operator made of exp and log, run on balls."""
@@ -36,14 +39,17 @@ def enclosed(
         faint = [flint.arb(number).abs_upper() for number in terms.faint or ()]
         roundings = [_ceiling(flint.arb(count)) for count in terms.roundings]
     special = {i: _special(ball) for i, ball in enumerate(outputs) if not ball.is_finite()}
+    unknown = [0 if i in special else BEYOND for i in range(len(outputs))]
     values = [_in_units(ball.mid()) if ball.is_finite() else 0 for ball in outputs]
     radii = [_in_units(ball.rad()) + 2 for ball in outputs if ball.is_finite()]
     return {
         "values": values,
         "exponent": UNIT,
         "special": special,
-        "magnitude": [_in_units(ball) + 1 if ball.is_finite() else 0 for ball in magnitudes],
-        "reach": [_in_units(ball) if ball.is_finite() else 0 for ball in reaches],
+        "magnitude": [
+            _in_units(ball) + 1 if ball.is_finite() else unknown[i] for i, ball in enumerate(magnitudes)
+        ],
+        "reach": [_in_units(ball) if ball.is_finite() else unknown[i] for i, ball in enumerate(reaches)],
         "faint": [_in_units(ball) + 1 if ball.is_finite() else 0 for ball in faint],
         "roundings": roundings,
         "elementary": terms.elementary,
@@ -71,4 +77,5 @@ def _in_units(ball: Any) -> int:
 
 
 def _ceiling(ball: Any) -> int:
-    return int(ball.ceil().unique_fmpz() or 0) if ball.is_finite() else 0
+    """Return an integer that is not below a count; a ball around an integer has no ceiling of its own."""
+    return int(ball.abs_upper().ceil().unique_fmpz()) if ball.is_finite() else 0

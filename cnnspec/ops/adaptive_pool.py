@@ -9,7 +9,6 @@ element where O does not divide L, and every element lies in a window. The loops
 in `cnnspec.ops.pooling`.
 """
 
-import itertools
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -20,7 +19,7 @@ from cnnspec.errors import ShapeError
 from cnnspec.nested import Array, Shape
 from cnnspec.op import Windowed, integer, without_defaults
 from cnnspec.ops import pool, pool_laws
-from cnnspec.ops.pooling import Maximum, Mean, Regions, draw_shape
+from cnnspec.ops.pooling import Maximum, Mean, Regions, boxes, draw_shape
 from cnnspec.spec import Call, Dialect, Law, Pick, Spec
 from cnnspec.window import Window
 
@@ -88,13 +87,7 @@ class _AdaptivePool(Windowed):
             [range(p * size // outputs, -(-(p + 1) * size // outputs)) for p in range(outputs)]
             for size, outputs in zip(sizes, self._outputs(sizes), strict=True)
         ]
-        regions = []
-        for position in itertools.product(*axes):
-            flat = [0]
-            for size, window in zip(sizes, position, strict=True):
-                flat = [i * size + index for i in flat for index in window]
-            regions.append(flat)
-        return regions
+        return boxes(axes, sizes)
 
 
 def _sizes(name: str, value: Any) -> Any:

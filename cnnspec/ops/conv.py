@@ -97,11 +97,7 @@ class _Conv(Windowed):
         """
         (input_shape,) = input_shapes
         batch, channels, sizes = self.split(input_shape)
-        if channels != self.in_channels:
-            raise ShapeError(
-                f"in_channels={self.in_channels} must be the {channels} channels of {tuple(input_shape)}",
-                shape=input_shape,
-            )
+        check_channels(self.in_channels, channels, input_shape)
         if self.out_channels < 1:
             raise ShapeError(f"out_channels={self.out_channels} must be at least 1", out_channels=0)
         if self.padding_mode != "zeros":
@@ -227,6 +223,15 @@ class _Conv(Windowed):
         if self.padding == "same":
             return [same_padding(k, d) for k, d in zip(self._kernel, self._dilation, strict=True)]
         return [(p, p) for p in self.axes("padding", broadcast=self.padding_mode == "zeros")]
+
+
+def check_channels(in_channels: int, channels: int, input_shape: Shape) -> None:
+    """Raise ShapeError unless the input has `in_channels` channels."""
+    if channels != in_channels:
+        raise ShapeError(
+            f"in_channels={in_channels} must be the {channels} channels of {tuple(input_shape)}",
+            shape=input_shape,
+        )
 
 
 class Conv1d(_Conv):

@@ -1,4 +1,8 @@
-"""Laws of convolution: its bias, groups, dilation, padding, and the 1x1 convolution as a product of matrices."""
+"""Laws of convolution and of transposed convolution.
+
+Bias, groups, dilation and padding; the 1x1 convolution as a product of matrices; the transposed one as the adjoint,
+and as the convolution of the input with zeros between its pixels.
+"""
 
 import math
 from typing import Any
@@ -40,11 +44,16 @@ def dilation_spreads_kernel(
     """Return the dilated call, and the dense one with zeros between the taps of the kernel."""
     spread = weight
     for axis, dilation in enumerate(op.axes("dilation"), 2):
-        taps = [nested.take(spread, axis, [k]) for k in range(nested.shape_of(spread)[axis])]
-        gap = [laws.constant_like(taps[0], 0)] * (dilation - 1)
-        spread = nested.concatenate([taps[0], *(part for tap in taps[1:] for part in (*gap, tap))], axis)
+        spread = _spread(spread, axis, dilation)
     dense = laws.replaced(op, kernel_size=nested.shape_of(spread)[2:], dilation=1)
     return call(op, x, weight, *bias), call(dense, x, spread, *bias)
+
+
+def _spread(array: Array, axis: int, distance: int) -> Array:
+    """Return the array with zeros between its elements along an axis, which come to stand `distance` apart."""
+    first, *others = [nested.take(array, axis, [i]) for i in range(nested.shape_of(array)[axis])]
+    gap = [laws.constant_like(first, 0)] * (distance - 1)
+    return nested.concatenate([first, *(part for one in others for part in (*gap, one))], axis)
 
 
 def _pointwise_is_matrix_product(
@@ -91,3 +100,70 @@ LAWS = (
         _pointwise_is_matrix_product,
     ),
 )
+
+
+# Transposed convolution
+
+
+def mirrored(weight: Array) -> Array:
+    """Return the weight with every kernel read backwards along all its axes."""
+    for axis in range(2, len(nested.shape_of(weight))):
+        weight = nested.take(weight, axis, range(nested.shape_of(weight)[axis])[::-1])
+    return weight
+
+
+def _padding_crops(op: Any, call: Call, *operands: Array) -> laws.Sides:
+    whole = call(laws.replaced(op, padding=0), *operands)
+    for axis, one in zip(laws.spatial_axes(op, whole), op.windows, strict=True):
+        whole = nested.take(whole, axis, range(one.before, nested.shape_of(whole)[axis] - one.before))
+    return call(op, *operands), whole
+
+
+def _is_adjoint(op: Any, call: Call, x: Array, weight: Array, *bias: Array) -> laws.Sides:
+    """The left side leaves out the windows that belong to no input."""
+    y = call(laws.without_bias(op), x, weight)
+    z = laws.ramp(nested.shape_of(y))
+    convolved = op.convolution.reference(z, weight)
+    for axis in laws.spatial_axes(op, x):
+        convolved = nested.take(convolved, axis, range(nested.shape_of(x)[axis]))
+    return laws.inner(convolved, x), laws.inner(z, y)
+
+
+def _stuffs_input(op: Any, call: Call, x: Array, weight: Array, *bias: Array) -> laws.Sides:
+    stuffed = x
+    for axis, one, extra in zip(laws.spatial_axes(op, x), op.windows, op.axes("output_padding"), strict=True):
+        edge = [laws.constant_like(nested.take(stuffed, axis, [0]), 0)]
+        around, inside = one.span - 1 - one.before, _spread(stuffed, axis, one.stride)
+        stuffed = nested.concatenate([*edge * around, inside, *edge * (around + extra)], axis)
+    channels = {"in_channels": op.in_channels, "out_channels": op.out_channels}
+    dense = laws.replaced(op.convolution, **channels, stride=1, padding=0, bias=op.bias)
+    kernel = mirrored(nested.permute(weight, (1, 0, *range(2, op.spatial + 2))))
+    return call(op, x, weight, *bias), dense.reference(stuffed, kernel, *bias)
+
+
+def _can_spread(op: Any, shapes: tuple[Shape, ...]) -> bool:
+    extra = zip(op.windows, op.axes("output_padding"), strict=True)
+    return any(one.dilation > 1 for one in op.windows) and all(more < one.stride for one, more in extra)
+
+
+TRANSPOSED = (
+    laws.LINEARITY,
+    Law("bias", "convT(x, w, b) = convT(x, w) + b", lambda op, shapes: op.bias, bias_is_added),
+    laws.BATCH,
+    Law("groups", "groups = parts side by side", lambda op, shapes: op.groups > 1, groups_are_parts),
+    Law("dilation", "dilation = zeros between the taps", _can_spread, dilation_spreads_kernel),
+    Law(
+        "padding",
+        "padding crops",
+        lambda op, shapes: any(one.before for one in op.windows),
+        _padding_crops,
+    ),
+    Law("adjoint", "<conv(z), x> = <z, convT(x)>", lambda op, shapes: True, _is_adjoint),
+    Law(
+        "stuffing",
+        "convT(x, w) = conv(zero-stuffed x, flipped w)",
+        lambda op, shapes: op.groups == 1 and all(one.before < one.span for one in op.windows),
+        _stuffs_input,
+    ),
+)
+"""The laws of transposed convolutions, which have a `convolution` whose gradient they are."""

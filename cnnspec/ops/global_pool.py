@@ -56,7 +56,8 @@ class GlobalAvgPool(Mean):
 
 def domain(pick: Pick) -> tuple[Mapping[str, Any], tuple[Shape, ...]]:
     """Draw images of one, two and three axes."""
-    sizes = [pick.integer(1, 9) for _ in range(pick.choice((2, 1, 3)))]
+    axes = pick.choice((2, 1, 3))
+    sizes = [pick.integer(1, 9 if axes < 3 else 4) for _ in range(axes)]
     shape = draw_shape(pick, sizes)
     return {}, (shape if len(shape) > len(sizes) + 1 else (1, *shape),)
 

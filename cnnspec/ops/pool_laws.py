@@ -19,16 +19,16 @@ def every_region_has_an_element(op: Any, shapes: tuple[Shape, ...]) -> bool:
     return all(op.regions(shapes[0][-op.spatial :]))
 
 
-def _max_is_minus_min(op: Any, call: Call, x: Array) -> tuple[Array, Array]:
+def _max_is_minus_min(op: Any, call: Call, x: Array, *others: Array) -> tuple[Array, Array]:
     """The minimum of -x, element by element, is minus the maximum of x."""
     negative = planes(nested.elementwise(lambda value: -value, x), op.spatial)
-    regions = op.regions(nested.shape_of(x)[-op.spatial :])
-    minima = [-min(plane[i] for i in region) for plane in negative for region in regions]
-    return call(op, x), nested.unravel(minima, op.output_shape(nested.shape_of(x)))
+    rows = zip(negative, op.plane_regions(x, *others), strict=True)
+    minima = [-min(plane[i] for i in region) for plane, regions in rows for region in regions]
+    return call(op, x, *others), nested.unravel(minima, op.output_shape(*map(nested.shape_of, (x, *others))))
 
 
-def _indices_point_at_maxima(op: Any, call: Call, x: Array) -> tuple[Array, Array]:
-    maxima, indices = call(op, x)
+def _indices_point_at_maxima(op: Any, call: Call, x: Array, *others: Array) -> tuple[Array, Array]:
+    maxima, indices = call(op, x, *others)
     shape, rows = nested.shape_of(maxima), planes(x, op.spatial)
     per_plane = math.prod(shape[-op.spatial :])
     pointed = [

@@ -6,6 +6,7 @@
 n batch, c channel, p output position, i input element: flat over the spatial axes, in the region of p.
 """
 
+import itertools
 import math
 from collections.abc import Sequence
 from typing import Any, ClassVar
@@ -46,6 +47,21 @@ def largest(plane: Sequence[Any], region: Sequence[int]) -> tuple[Any, int]:
         if index < 0 or plane[i] > best or is_nan(plane[i]):
             best, index = plane[i], i
     return best, index
+
+
+def boxes(axes: Sequence[Sequence[Sequence[int]]], sizes: Shape) -> Regions:
+    """Return the regions whose windows are given axis by axis: the flat indices of every combination.
+
+    >>> boxes([[[0], [1]], [[0, 1], [1, 2]]], (2, 3))
+    [[0, 1], [1, 2], [3, 4], [4, 5]]
+    """
+    regions = []
+    for position in itertools.product(*axes):
+        flat = [0]
+        for size, window in zip(sizes, position, strict=True):
+            flat = [i * size + index for i in flat for index in window]
+        regions.append(flat)
+    return regions
 
 
 class Maximum(Routing):

@@ -201,8 +201,8 @@ def _distances(op: _Softmax, input: Array) -> list[Any]:
 
 def domain(pick: Pick) -> tuple[Mapping[str, Any], tuple[Shape, ...]]:
     """Draw up to four axes, and each of them as the axis of the softmax."""
-    lengths = (1, 2, 3, 5, 10, 16, 17, 33)
-    shape = tuple(pick.choice(lengths[: 8 if n == 0 else 4]) for n in range(pick.integer(1, 4)))
+    lengths = (1, 2, 3, 5, 8, 10, 16, 17, 33)
+    shape = tuple(pick.choice(lengths[: 9 if n == 0 else 4]) for n in range(pick.integer(1, 4)))
     shape = shape[::-1] if pick.choice((True, False)) else shape
     return {"dim": pick.integer(0, len(shape) - 1) - pick.choice((0, len(shape)))}, (shape,)
 

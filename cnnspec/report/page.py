@@ -142,7 +142,8 @@ def _errors(results: Results, problems: list[str]) -> Mapping[str, Any]:
 
 
 def _coverage(results: Results, coverage: "Coverage | None") -> Mapping[str, Any]:
-    lines = dict.fromkeys(str(row["case"]) for row in results.rows if row.get("case"))
+    rows = (row for row in results.rows if row.get("case") and row.get("status") != "unsupported")
+    lines = dict.fromkeys(str(row["case"]) for row in rows)
     measure = coverage or _own_coverage()
     if measure is None:
         return {"families": {}, "missed": [], "cases": len(lines), "known": False}

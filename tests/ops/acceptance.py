@@ -44,7 +44,7 @@ def theirs(
         warnings.simplefilter("ignore")  # of parameters without elements, and of "same" with even kernels
         try:
             layer = make(**arguments)
-        except (TypeError, ValueError, RuntimeError):
+        except (TypeError, ValueError, RuntimeError, ZeroDivisionError):
             return CONSTRUCTOR
         try:
             output = layer(*(torch.zeros(shape, dtype=dtype) for shape in shapes))

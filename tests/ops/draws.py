@@ -56,6 +56,8 @@ class Draw:
         shapes = Case(self.name, self.arguments, self.inputs).operand_shapes()
         values = {name: integers(rng, shape, largest) for name, shape in shapes.items()}
         for name, fill in spec.fill.items():
+            if name not in shapes:
+                continue
             values[name] = nested.unravel(fill(self.op, shapes, rng), shapes[name])
         return list(values.values())
 

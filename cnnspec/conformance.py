@@ -12,7 +12,7 @@ import traceback
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,7 @@ from cnnspec.cases import Case
 from cnnspec.errors import UsageError
 from cnnspec.expectations import Expectation
 from cnnspec.judge import GENERAL_LAWS, Row, Trial
-from cnnspec.rows import attach_reproducer, cell_row, failure_id, harness_row, operands_of
+from cnnspec.rows import attach_reproducer, cell_row, failure_id, harness_row, operands_of, reproduces
 from cnnspec.shrink import generate, shrink
 
 EXAMPLES = 200
@@ -258,9 +258,11 @@ class Session:
                     {"index": index, "case": str(case), "law": law, "backend": name, "started": time.time()}
                 )
 
-            trial = Trial(case, announce)
+            trial = Trial(case, announce, partial(expectations.crash, self.expectations, case))
             try:
                 rows = trial.rows(backend, self.plan.laws or None)
+                if index < 0:
+                    self._call_crashing(rows, index, case, backend)
             except Exception:  # noqa: BLE001 - our own error is a row too, and no result is lost
                 rows = [harness_row(case, backend, traceback.format_exc())]
             for row in rows:
@@ -268,6 +270,21 @@ class Session:
                 row.pop("raised", None)
                 self._settle(row, case, backend, chunk)
                 yield row
+
+    def _call_crashing(self, rows: Sequence[Row], index: int, case: Case, backend: Backend) -> None:
+        """Call a witness that is listed as crashing in a process of its own: a surprise if it goes well."""
+        own = self.expectations[-1 - index] if index >= -len(self.expectations) else None
+        row = next((row for row in rows if own and own.status == "crashes" and row["law"] == own.law), None)
+        if row is None or own is None:
+            return
+        scripts: list[str] = []
+        target = self.target_of.get(backend.name, backend.name)
+        seconds = self.plan.case_seconds
+        attach_reproducer(row, case, backend, target, seconds, lambda _, text: scripts.append(text))
+        self.on_failure(row, scripts[0])
+        if not reproduces(scripts[0]):
+            reason = f"listed as ending its process but does not: remove it ({own.reason})"
+            row |= {"status": "xpass", "reason": reason, "failure_id": failure_id(row)}
 
     def _settle(self, row: Row, case: Case, backend: Backend, chunk: Chunk) -> None:
         """Turn a listed failure into xfail, a passing witness into xpass; shrink a cell's first failure."""
@@ -298,12 +315,15 @@ class Session:
         if row["index"] >= 0:
             examples = _with_repeats(min(CHUNK, self.plan.examples - chunk.number * CHUNK))
             strategy = self.strategy(case.operator, case.dtype)
+
+            def breaks(candidate: Case) -> bool:
+                known = expectations.crash(self.expectations, candidate, backend.name, law)
+                return not known and Trial(candidate).violates(backend, law)
+
             seconds = self.plan.shrink_seconds
             if self.plan.deadline is not None:
                 seconds = min(seconds, max(0.5, self.plan.deadline - time.time()))
-            smallest = shrink(
-                case, strategy, self.seed(chunk), examples, lambda c: Trial(c).violates(backend, law), seconds
-            )
+            smallest = shrink(case, strategy, self.seed(chunk), examples, breaks, seconds)
         explained = next((r for r in Trial(smallest).rows(backend, [law]) if r["status"] == "fail"), None)
         if explained is not None:
             explained.pop("raised", None)

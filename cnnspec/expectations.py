@@ -8,7 +8,8 @@
     where = "ceil_mode and padding > 0"     # optional; in the language of `cnnspec.where`
     witness = "max_pool2d(kernel_size=2, padding=1, ceil_mode=True, input=(1, 1, 3, 3), dtype='float16')"
     reason = "why this is known and left as it is"
-    status = "xfail"                        # optional; "varies" by processor: a pass is no surprise
+    status = "xfail"                        # optional; "varies" by processor: a pass is no surprise;
+                                            # "crashes": it ends its process, and is not called but in one of its own
     link = "https://..."                    # optional
     expires = 2030-01-31                    # optional: the last day on which it counts
 
@@ -29,7 +30,7 @@ from cnnspec.errors import UsageError
 from cnnspec.op import BYTES_PER_ELEMENT
 from cnnspec.where import Where, hint
 
-STATUSES = ("xfail", "varies")
+STATUSES = ("xfail", "varies", "crashes")
 UNEXPLAINED = "TODO: why"
 _CELL = ("operator", "backend", "dtype", "law")
 _REPAIRS = {
@@ -84,6 +85,12 @@ class Expectation:
         if self.where and not self.where.verdict(case):
             return f"where = {json.dumps(self.where.text)} does not hold"
         return ""
+
+
+def crash(known: Iterable[Expectation], case: Case, backend: str, law: str) -> str:
+    """Return why a call is known to end its process; "" where it is not."""
+    listed = (one.reason for one in known if one.status == "crashes" and one.matches(case, backend, law))
+    return next(listed, "")
 
 
 def for_backends(names: Iterable[str], specs_directory: Path) -> tuple[Expectation, ...]:

@@ -1,6 +1,10 @@
 """The rows of a run that are more than a verdict: failures with their reproducer, crashes, cells that never ran."""
 
+import subprocess
+import sys
+import tempfile
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 from cnnspec import data, reproduce
@@ -31,6 +35,15 @@ def attach_reproducer(
     except (CnnspecError, OSError, ValueError) as error:
         row["reproducer"] = None
         row["reason"] = f"no reproducer could be written: {error}"
+
+
+def reproduces(script: str) -> bool:
+    """Run a reproducer in a process of its own and say whether it reproduces."""
+    with tempfile.TemporaryDirectory(prefix="cnnspec-") as folder:
+        path = Path(folder, "repro.py")
+        path.write_text(script, encoding="utf-8")
+        done = subprocess.run([sys.executable, str(path)], capture_output=True, check=False)  # noqa: S603 - ours
+    return done.returncode == 1
 
 
 def failure_id(row: Mapping[str, Any]) -> str:

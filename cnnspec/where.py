@@ -2,8 +2,8 @@
 
 Names are the operator's arguments, their defaults filled in and one value per axis, and of every case
 `operator`, `dtype`, `regime`, `rank`, `input_shape`, `batched`, `batch` (1 where there is no batch axis),
-`channels`, `sizes` (all spatial axes), `depth`, `height`, `width`, and `layout_input`, `layout_weight`, ... up to
-`layout_grad_output`.
+`channels`, `sizes` (all spatial axes), `depth`, `height`, `width`, `grad` (the operands whose gradients are asked
+for), and `layout_input`, `layout_weight`, ... up to `layout_grad_output`.
 
 One expression serves several operators, so a name that a case lacks (the groups of a pooling, the height of
 a 1-d input) says nothing of it: what an operator does not have does not restrict it, and a case of which the
@@ -23,7 +23,7 @@ from cnnspec.errors import UsageError
 from cnnspec.op import Operator
 
 SPATIAL = ("width", "height", "depth")
-OWN = ("operator", "dtype", "regime", "rank", "batch", "batched", "channels", "sizes", *SPATIAL)
+OWN = ("operator", "dtype", "regime", "rank", "batch", "batched", "channels", "grad", "sizes", *SPATIAL)
 
 
 @dataclass(frozen=True)
@@ -59,8 +59,8 @@ def parse(text: str, operators: Sequence[str] = ops.NAMES) -> Where:
     Traceback (most recent call last):
         ...
     cnnspec.errors.UsageError: unknown name 'strid' in 'strid == 1': did you mean 'stride'? (known are \
-input_shape, layout_input, layout_grad_output, operator, dtype, regime, rank, batch, batched, channels, sizes, \
-width, height, depth, kernel_size, stride, padding, dilation, return_indices, ceil_mode)
+input_shape, layout_input, layout_grad_output, operator, dtype, regime, rank, batch, batched, channels, grad, \
+sizes, width, height, depth, kernel_size, stride, padding, dilation, return_indices, ceil_mode)
     """
     tree = expressions.parse(text)
     names = [node.id for node in ast.walk(tree) if isinstance(node, ast.Name)]
@@ -103,6 +103,7 @@ def values_of(case: Case) -> dict[str, Any]:
         "rank": len(shape),
         "batched": batched,
         "batch": shape[0] if batched else 1,
+        "grad": case.differentiated,
     }
     values |= dict(zip(SPATIAL, reversed(sizes), strict=False))
     values |= {"sizes": sizes} if spatial else {}

@@ -1,5 +1,6 @@
 """Plans and sessions, in this process: order, budgets, expectations, cells that cannot run."""
 
+import importlib
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -188,6 +189,27 @@ def test_listed_deviations_are_expected_and_listed_ones_that_pass_fail_the_run(t
     assert bad[0]["expectation"]["reason"] == "rounds up"
     unexpected = [row for row in passes if row["status"] != "pass"]
     assert [(row["index"], row["status"], row["law"]) for row in unexpected] == [(-1, "xpass", "forward")]
+
+
+@pytest.mark.parametrize(("kernel", "status"), [("segfaults", "xfail"), ("relu", "xpass")])
+def test_what_is_listed_as_crashing_is_called_in_a_process_of_its_own(
+    kernel: str, status: str, tmp_path: Path
+) -> None:
+    """This process would not survive the call; where the listed witness does not crash, the run says so."""
+    listed = tmp_path / "mine.toml"
+    listed.write_text(EXPECTATION.replace("xfail", "crashes"), encoding="utf-8")
+    module = importlib.import_module("tests.kernels.misbehaving")
+    backend = Backend("mine", {"relu": getattr(module, kernel)})
+    session = Session(
+        plan(expect=str(listed), laws=("forward",)),
+        [backend],
+        target_of={"mine": f"{module.__file__}:{kernel}"},
+    )
+    rows = entries(session)
+
+    assert [row["status"] for row in rows if row["index"] == -1] == [status]
+    assert {row["status"] for row in rows if row["index"] != -1} == {"xfail"}
+    assert all(row["reason"] == "not called: rounds up" for row in rows if row["index"] != -1)
 
 
 def test_failures_of_an_earlier_run_come_first() -> None:

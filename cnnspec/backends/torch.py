@@ -206,10 +206,6 @@ def _with_graph(
     backend: Backend, case: Case, operands: Mapping[str, torch.Tensor], wanted: Sequence[str]
 ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
     """Return the output, with its graph, and the operands; UnsupportedCase where it does not carry gradients."""
-    if case.operator == "group_norm" and "input" not in wanted and _is_channels_last(operands["input"]):
-        raise UnsupportedCase(
-            "without the gradient of a channels-last input, torch's backward ends the process"
-        )
     leaves = {name: one.detach().requires_grad_(name in wanted) for name, one in operands.items()}
     output = backend.call(case.spec, case, leaves)
     output = output[0] if isinstance(output, tuple) else output
@@ -236,18 +232,6 @@ def _differentiated(
         name: torch.zeros_like(leaf) if one is None else one
         for (name, leaf), one in zip(leaves.items(), found, strict=True)
     }
-
-
-def _is_channels_last(array: torch.Tensor) -> bool:
-    """Say whether torch takes the strides of an array for those of channels that vary fastest."""
-    if array.dim() not in (4, 5):
-        return False
-    least = 0
-    for axis in (1, *range(array.dim() - 1, 1, -1), 0):
-        if array.stride(axis) < least or (axis == 0 and least == array.stride(1)):
-            return False
-        least = array.stride(axis) * max(1, array.size(axis))
-    return True
 
 
 def _run_layer(case: Case, arrays: Mapping[str, torch.Tensor]) -> Any:

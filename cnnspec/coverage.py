@@ -106,7 +106,8 @@ GEOMETRY = (
        "divisors differ at the border"),
     _F("divisor_override", lambda v: _avg(v) and _axes(v), lambda v: bool(v.arguments["divisor_override"]),
        "no divisor is counted"),
-    _F("return_indices", _max, lambda v: v.arguments["return_indices"] is True, "a second output"),
+    _F("return_indices", lambda v: "return_indices" in v.arguments,
+       lambda v: v.arguments["return_indices"] is True, "a second output"),
     _F("arguments spelled as int", _windowed, lambda v: v.spelled(int), "one number for all axes"),
     _F("arguments spelled as tuple", _windowed, lambda v: v.spelled(tuple), "a number for each axis"),
 )
@@ -154,6 +155,8 @@ FAMILIES = (
        lambda v: any(map(int.__mod__, v.spatial, v.output)), "windows of several sizes"),
     _F("output size left open", _adaptive, lambda v: "None" in str(v.arguments["output_size"]),
        "as the input's"),
+    _F("output_ratio given", lambda v: v.family == "fractional_pool",
+       lambda v: v.arguments["output_ratio"] is not None, "the output size rounds down"),
     argument(("lp_pool",), "norm_type", math.inf, "a maximum, by another path"),
     _F("output_size given", lambda v: v.family == "unpool", lambda v: bool(v.arguments["output_size"]),
        "stride and kernel do not tell it"),

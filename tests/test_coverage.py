@@ -132,6 +132,11 @@ EXAMPLES |= {
     "output larger than input": (ADAPTIVE.format("(4, 7)"), ADAPTIVE.format("(4, 6)"), POOLED),
     "output does not divide input": (ADAPTIVE.format("(2, 4)"), ADAPTIVE.format("(2, 3)"), POOLED),
     "output size left open": (ADAPTIVE.format("(None, 4)"), ADAPTIVE.format("(2, 4)"), POOLED),
+    "output_ratio given": (
+        "fractional_max_pool2d(kernel_size=1, output_ratio=0.5, input=(1, 1, 4, 4), _random_samples=(1, 1, 2))",
+        "fractional_max_pool2d(kernel_size=1, output_size=2, input=(1, 1, 4, 4), _random_samples=(1, 1, 2))",
+        POOLED,
+    ),
     "norm_type inf": (
         "lp_pool1d(norm_type=inf, kernel_size=2, input=(1, 4))",
         "lp_pool1d(norm_type=2, kernel_size=2, input=(1, 4))",

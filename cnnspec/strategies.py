@@ -71,6 +71,8 @@ def cases(
         mixed = random.Random(draw(st.integers(0, 2**32 - 1)))  # noqa: S311 - no secret
         drawn = {name: mixed.choice(_telling(shape, layouts)) for name, shape in shapes.items()}
         drawn = {name: layout for name, layout in drawn.items() if layout != "contiguous"}
+    if ops.spec(operator).judged == "copy" and "special" in regimes:
+        regimes = (*regimes, "special", "special")  # what compares and copies goes wrong there
     regime = (
         draw(st.sampled_from(regimes)) if dtype[0] != "i" else draw(st.sampled_from(("integers", "special")))
     )

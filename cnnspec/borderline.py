@@ -16,10 +16,21 @@ from cnnspec.errors import ArgumentError, ShapeError
 from cnnspec.nested import Shape
 from cnnspec.op import arguments_of
 
-MIXED = ("conv", "conv_transpose", "linear", "batch_norm", "group_norm", "activations", "class_losses")
+MIXED = (
+    "conv",
+    "conv_transpose",
+    "linear",
+    "batch_norm",
+    "instance_norm",
+    "group_norm",
+    "layer_norm",
+    "prelu",
+    "nll_loss",
+    "cross_entropy",
+)
 """Families whose operands must all have one dtype."""
 
-ANY_AXES = ("batch_norm",)
+ANY_AXES = ("batch_norm", "instance_norm")
 """Families whose functional form takes any number of axes, and an empty input whatever its channels."""
 
 WEIGHT_AXIS = {"conv": 1, "conv_transpose": 0, "linear": 1}
@@ -33,6 +44,19 @@ def question(case: Case) -> Case:
     linear(in_features=3, out_features=2, input=(4, 3), dtype='float32', regime='borderline', seed=1, \
 shapes={'weight': (2, 4), 'bias': (2,)})
     """
+    return _chosen(case)[1]
+
+
+def kind(case: Case) -> str:
+    """Return what `question` changes: an argument or operand by its name, "axes", "short axis", "dtype" and so on.
+
+    >>> kind(Case.parse("linear(in_features=3, out_features=2, input=(4, 3), seed=1)"))
+    'weight'
+    """
+    return _chosen(case)[0]
+
+
+def _chosen(case: Case) -> tuple[str, Case]:
     shapes = case.operand_shapes()
     stated = {name: shape for name, shape in shapes.items() if name not in case.spec.inputs}
     if case.spec.gathers:
@@ -40,10 +64,10 @@ shapes={'weight': (2, 4), 'bias': (2,)})
     plain = replace(case, layout={}, data=None, grad=None, shapes=stated, regime=BORDERLINE)
     changes = list(_changes(plain))
     if not changes:
-        return plain
+        return "", plain
     rng = random.Random(case.seed)  # noqa: S311 - no secret
-    kind = rng.choice(list(dict.fromkeys(name for name, _ in changes)))
-    return rng.choice([change for name, change in changes if name == kind])()
+    chosen = rng.choice(list(dict.fromkeys(name for name, _ in changes)))
+    return chosen, rng.choice([change for name, change in changes if name == chosen])()
 
 
 def refusal(case: Case) -> str:
@@ -137,6 +161,8 @@ def _other_values(arguments: dict[str, Any]) -> dict[str, list[Any]]:
     if "output_padding" in arguments:
         both = [arguments[name] for name in ("stride", "dilation")]
         largest = max(max(v) if isinstance(v, tuple) else v for v in both)
+        # Of other groups the functional form makes as many output channels as the weight allows.
+        values["groups"] = [0]
         values["output_padding"] = [largest, max(0, largest - 1), -1]
     return {name: options for name, options in values.items() if name in arguments}
 

@@ -15,7 +15,17 @@ from cnnspec.cases import GRAD_OUTPUT, Case
 from cnnspec.nested import Array
 from cnnspec.op import Operator, arguments_of, without_defaults
 
-KEEPS_CHANNELS_LAST = ("conv", "conv_transpose", "pool", "adaptive_pool", "pointwise", "activations")
+KEEPS_CHANNELS_LAST = (
+    "conv",
+    "conv_transpose",
+    "pool",
+    "adaptive_pool",
+    "pointwise",
+    "relu6",
+    "leaky_relu",
+    "prelu",
+    "hardswish",
+)
 """Families whose output is in the format of their input, as PyTorch's tutorial on channels last says of layers."""
 
 

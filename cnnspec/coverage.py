@@ -146,7 +146,7 @@ OTHERS = (
     *map(regime, REGIMES),
     *map(dtype, BYTES_PER_ELEMENT),
 )
-_NORMS, _LOSSES = ("batch_norm",), ("losses", "class_losses")
+_NORMS, _CLASSES = ("batch_norm", "instance_norm"), ("nll_loss", "cross_entropy")
 FAMILIES = (
     _F("output_padding > 0", lambda v: "output_padding" in v.arguments,
        lambda v: max(v.operation.axes("output_padding")) > 0, "pixels that no window may reach"),  # type: ignore[attr-defined]
@@ -171,13 +171,14 @@ FAMILIES = (
     argument(_NORMS, "track_running_stats", False, "the batch's statistics in evaluation too"),
     _F("groups of one channel", lambda v: v.name == "group_norm",
        lambda v: v.arguments["num_groups"] == v.arguments["num_channels"] > 1, "the instance norm"),
-    argument(("smooth_activations",), "approximate", "tanh", "another function"),
-    *(argument(_LOSSES, "reduction", word, "a sum, its mean, or neither") for word in ("none", "sum", "mean")),
-    _F("class weights", lambda v: v.family == "class_losses", lambda v: v.arguments["weight"] is not None,
+    argument(("gelu",), "approximate", "tanh", "another function"),
+    *(argument(("losses", *_CLASSES), "reduction", word, "a sum, its mean, or neither")
+      for word in ("none", "sum", "mean")),
+    _F("class weights", lambda v: v.family in _CLASSES, lambda v: v.arguments["weight"] is not None,
        "the mean divides by their sum"),
     _F("label smoothing", lambda v: v.name == "cross_entropy", lambda v: v.arguments["label_smoothing"] > 0,
        "all classes count"),
-    _F("one class per pixel", lambda v: v.family == "class_losses", lambda v: len(v.shape) > 2,
+    _F("one class per pixel", lambda v: v.family in _CLASSES, lambda v: len(v.shape) > 2,
        "axes behind the classes"),
     _F("grad_output not contiguous", lambda v: bool(v.case.differentiated) and len(v.shape) > 1,
        lambda v: v.case.layout.get(GRAD_OUTPUT, "contiguous") != "contiguous", "strides are read, not assumed"),

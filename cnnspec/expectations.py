@@ -9,7 +9,7 @@
     witness = "max_pool2d(kernel_size=2, padding=1, ceil_mode=True, input=(1, 1, 3, 3), dtype='float16')"
     reason = "why this is known and left as it is"
     status = "xfail"                        # optional; "varies" by processor: a pass is no surprise;
-                                            # "crashes": it ends its process, and is not called but in one of its own
+                                            # "crashes" its process: called in one of its own alone
     link = "https://..."                    # optional
     expires = 2030-01-31                    # optional: the last day on which it counts
 

@@ -103,6 +103,8 @@ class Trial:
             reason = self.spared(backend.name, name)
             if reason:
                 rows.append(self._row(backend, name, "xfail", reason=f"not called: {reason}"))
+                if name == FORWARD:
+                    break
                 continue
             self.announce(name)
             started = time.perf_counter()

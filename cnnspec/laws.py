@@ -51,6 +51,22 @@ def spatial_axes(op: Any, array: Array) -> range:
     return range(axes - op.spatial, axes)
 
 
+def mirrored(array: Array, first: int = 2) -> Array:
+    """Return the array read backwards along all axes from `first` on: kernels, or images with batch and channels.
+
+    >>> mirrored([[[1, 2], [3, 4]]], 1)
+    [[[4, 3], [2, 1]]]
+    """
+    for axis in range(first, len(nested.shape_of(array))):
+        array = nested.take(array, axis, range(nested.shape_of(array)[axis])[::-1])
+    return array
+
+
+def always(op: Any, shapes: tuple[Shape, ...]) -> bool:
+    """Say that a law applies to every case."""
+    return True
+
+
 # Every operator that is linear in its input
 
 
@@ -62,7 +78,7 @@ def _is_linear(op: Any, call: Call, x: Array, weight: Array = None, bias: Array 
     return of_sum, nested.elementwise(lambda a, b: 2 * a - b, first, second)
 
 
-LINEARITY = Law("linearity", "f(2x - x') = 2 f(x) - f(x')", lambda op, shapes: True, _is_linear)
+LINEARITY = Law("linearity", "f(2x - x') = 2 f(x) - f(x')", always, _is_linear)
 
 
 # Every operator with a batch and spatial axes
@@ -71,6 +87,12 @@ LINEARITY = Law("linearity", "f(2x - x') = 2 f(x) - f(x')", lambda op, shapes: T
 def _batch_is_singles(op: Any, call: Call, x: Array, *parameters: Array) -> Sides:
     singles = [call(op, nested.take(x, 0, [n]), *parameters) for n in range(len(x))]
     return call(op, x, *parameters), nested.concatenate(singles, 0)
+
+
+def pairs_are_singles(op: Any, call: Call, x: Array, other: Array) -> Sides:
+    """Return what a batch gives and the stack of its singles, where the second operand has a batch too."""
+    singles = [call(op, nested.take(x, 0, [n]), nested.take(other, 0, [n])) for n in range(len(x))]
+    return call(op, x, other), nested.concatenate(singles, 0)
 
 
 def _has_batch(op: Any, shapes: tuple[Shape, ...]) -> bool:

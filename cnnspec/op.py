@@ -4,6 +4,7 @@ import dataclasses
 import math
 import operator
 from collections.abc import Callable, Mapping, Sequence
+from numbers import Real
 from typing import Any, ClassVar
 
 from cnnspec import nested, rounding
@@ -262,6 +263,26 @@ def integer(name: str, value: Any) -> int:
     if isinstance(value, bool) or not hasattr(value, "__index__"):
         raise ArgumentError(f"{name}={value!r} must be an integer", **{name: value})
     return operator.index(value)
+
+
+def number(name: str, value: Any) -> Any:
+    """Return `value` if it is a real number; ArgumentError where it is none.
+
+    >>> number("alpha", 0.5)
+    0.5
+    """
+    if not isinstance(value, Real):
+        raise ArgumentError(f"{name}={value!r} must be a number", **{name: value})
+    return value
+
+
+def each(form: Callable[[str, Any], Any], name: str, value: Any) -> Any:
+    """Return form(name, element) of each element of a list or tuple, as a tuple; of anything else form(name, value).
+
+    >>> each(integer, "kernel_size", [2, 3]), each(integer, "kernel_size", 2)
+    ((2, 3), 2)
+    """
+    return tuple(form(name, one) for one in value) if isinstance(value, list | tuple) else form(name, value)
 
 
 def without_defaults(operator_class: type[Operator], arguments: Mapping[str, Any]) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 Names are the operator's arguments, their defaults filled in and one value per axis, and of every case
 `operator`, `dtype`, `regime`, `rank`, `input_shape`, `batched`, `batch` (1 where there is no batch axis),
 `channels`, `sizes` (all spatial axes), `depth`, `height`, `width`, `grad` (the operands whose gradients are asked
-for), and `layout_input`, `layout_weight`, ... up to `layout_grad_output`.
+for), `asked` (what the law `acceptance` changes), and `layout_input`, `layout_weight`, ... `layout_grad_output`.
 
 One expression serves several operators, so a name that a case lacks (the groups of a pooling, the height of
 a 1-d input) says nothing of it: what an operator does not have does not restrict it, and a case of which the
@@ -17,13 +17,25 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from cnnspec import expressions, ops
+from cnnspec import borderline, expressions, ops
 from cnnspec.cases import GRAD_OUTPUT, Case
 from cnnspec.errors import UsageError
 from cnnspec.op import Operator
 
 SPATIAL = ("width", "height", "depth")
-OWN = ("operator", "dtype", "regime", "rank", "batch", "batched", "channels", "grad", "sizes", *SPATIAL)
+OWN = (
+    "operator",
+    "dtype",
+    "regime",
+    "rank",
+    "batch",
+    "batched",
+    "channels",
+    "grad",
+    "asked",
+    "sizes",
+    *SPATIAL,
+)
 
 
 @dataclass(frozen=True)
@@ -49,7 +61,8 @@ class Where:
 
     def verdict(self, case: Case) -> bool | None:
         """Return whether the expression holds; None where it says nothing of `case`."""
-        return expressions.verdict(self.tree, values_of(case))
+        asked = {"asked": borderline.kind(case)} if "asked" in self.names else {}
+        return expressions.verdict(self.tree, {**values_of(case), **asked})
 
 
 def parse(text: str, operators: Sequence[str] = ops.NAMES) -> Where:
@@ -60,7 +73,7 @@ def parse(text: str, operators: Sequence[str] = ops.NAMES) -> Where:
         ...
     cnnspec.errors.UsageError: unknown name 'strid' in 'strid == 1': did you mean 'stride'? (known are \
 input_shape, layout_input, layout_grad_output, operator, dtype, regime, rank, batch, batched, channels, grad, \
-sizes, width, height, depth, kernel_size, stride, padding, dilation, return_indices, ceil_mode)
+asked, sizes, width, height, depth, kernel_size, stride, padding, dilation, return_indices, ceil_mode)
     """
     tree = expressions.parse(text)
     names = [node.id for node in ast.walk(tree) if isinstance(node, ast.Name)]

@@ -145,7 +145,7 @@ def test_an_interrupted_run_keeps_what_it_found_and_writes_its_reports(tmp_path:
 
 def test_a_budget_is_kept_and_leaves_no_operator_out(tmp_path: Path) -> None:
     done = run(
-        *["check", "torch", "--dtype", "float32", "--examples", "5000", "--budget", "40s", "--out", "out"],
+        *["check", "torch", "--dtype", "float32", "--examples", "5000", "--budget", "30s", "--out", "out"],
         cwd=tmp_path,
     )
     results = Results.read(tmp_path / "out")

@@ -40,8 +40,8 @@ def test_scripts_find_in_torch_what_the_judge_finds(operator: str, tmp_path: Pat
     backends = [backend for name in ("torch", "torch-nn") for backend in resolve(name)]
     compared = Counter[str]()
     for dtype in ops.spec(operator).dtypes:
-        for case in generate(strategies.cases(operator, dtype), 2, 12):
-            if math.prod(case.operation.output_shape(*case.inputs)) > 200:
+        for case in generate(strategies.cases(operator, dtype), 2, 8):
+            if math.prod(case.operation.output_shape(*case.inputs)) > 60:
                 continue
             for backend in backends:
                 for law, judged in SCRIPTS.items():
@@ -75,7 +75,8 @@ def after(value: float, dtype: str, direction: float) -> float:
         ends = torch.tensor([value, direction], dtype=torch.bfloat16)
         return torch.nextafter(ends[0], ends[1]).item()
     kind = np.dtype(dtype).type
-    return float(np.nextafter(kind(value), kind(direction)))
+    with np.errstate(over="ignore"):  # what follows the largest number is infinite
+        return float(np.nextafter(kind(value), kind(direction)))
 
 
 class Opinions:

@@ -12,7 +12,8 @@ from cnnspec import window
 from cnnspec.errors import ShapeError
 from cnnspec.ops.combine import Add, Concat
 from cnnspec.ops.conv import Conv1d, Conv2d
-from cnnspec.ops.linear import Flatten, Linear
+from cnnspec.ops.flatten import Flatten
+from cnnspec.ops.linear import Linear
 from cnnspec.ops.pad import Pad
 from cnnspec.ops.pointwise import ReLU
 from cnnspec.ops.pool import AvgPool3d, MaxPool2d

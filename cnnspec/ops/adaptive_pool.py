@@ -17,7 +17,7 @@ from typing import Any
 from cnnspec import laws, nested
 from cnnspec.errors import ShapeError
 from cnnspec.nested import Array, Shape
-from cnnspec.op import Windowed, integer, without_defaults
+from cnnspec.op import Windowed, each, integer, without_defaults
 from cnnspec.ops import pool, pool_laws
 from cnnspec.ops.pooling import Maximum, Mean, Regions, boxes, draw_shape
 from cnnspec.spec import Call, Dialect, Law, Pick, Spec
@@ -92,9 +92,7 @@ class _AdaptivePool(Windowed):
 
 def _sizes(name: str, value: Any) -> Any:
     """Return integers and None as they are, a list as a tuple; ArgumentError for anything else."""
-    if isinstance(value, list | tuple):
-        return tuple(None if one is None else integer(name, one) for one in value)
-    return None if value is None else integer(name, value)
+    return each(lambda name, one: None if one is None else integer(name, one), name, value)
 
 
 @dataclass(frozen=True)
@@ -225,14 +223,9 @@ def _draw_output(pick: Pick, size: int, spatial: int) -> int | None:
 # Laws
 
 
-def _reversed(op: Any, array: Array) -> Array:
-    for axis in laws.spatial_axes(op, array):
-        array = nested.take(array, axis, range(nested.shape_of(array)[axis])[::-1])
-    return array
-
-
 def _mirrors(op: Any, call: Call, x: Array) -> tuple[Array, Array]:
-    return call(op, _reversed(op, x)), _reversed(op, call(op, x))
+    first = laws.spatial_axes(op, x).start
+    return call(op, laws.mirrored(x, first)), laws.mirrored(call(op, x), first)
 
 
 def _repeats(op: Any, call: Call, x: Array) -> tuple[Array, Array]:

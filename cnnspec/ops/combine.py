@@ -12,6 +12,7 @@ from typing import Any
 
 from cnnspec import nested
 from cnnspec.errors import ShapeError
+from cnnspec.laws import always
 from cnnspec.nested import Array, Shape
 from cnnspec.op import Operator, Routing, integer
 from cnnspec.spec import Call, Law, Pick, Spec
@@ -143,7 +144,7 @@ SPECS = (
         inputs=("input", "input2"),
         keywords=(),
         domain=_add_domain,
-        laws=(Law("commutes", "a + b = b + a", lambda op, shapes: True, _commutes),),
+        laws=(Law("commutes", "a + b = b + a", always, _commutes),),
         dtypes=(*Spec.dtypes, "int64"),
     ),
     Spec(
@@ -153,7 +154,7 @@ SPECS = (
         inputs=("input", "input2"),
         keywords=("dim",),
         domain=_concat_domain,
-        laws=(Law("slices", "the parts come back as slices", lambda op, shapes: True, _parts_come_back),),
+        laws=(Law("slices", "the parts come back as slices", always, _parts_come_back),),
         judged="copy",
         dtypes=(*Spec.dtypes, "int64"),
         gathers=True,

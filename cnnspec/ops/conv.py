@@ -80,12 +80,8 @@ class _Conv(Windowed):
     @property
     def windows(self) -> tuple[Window, ...]:
         """The sliding window of each spatial axis."""
-        return tuple(
-            Window(kernel, stride, before, after, dilation)
-            for kernel, stride, (before, after), dilation in zip(
-                self._kernel, self._stride, self._pads(), self._dilation, strict=True
-            )
-        )
+        axes = zip(self._kernel, self._stride, self._pads(), self._dilation, strict=True)
+        return tuple(Window(kernel, s, before, after, d) for kernel, s, (before, after), d in axes)
 
     def output_shape(self, *input_shapes: Shape) -> Shape:
         """Return (N, O, *spatial), or (O, *spatial) unbatched; ShapeError where torch refuses the call.
@@ -190,19 +186,14 @@ class _Conv(Windowed):
                         for k, i in taps:
                             dx[n][source][i] = dx[n][source][i] + d * w[o][c][k]
                             dw[o][c][k] = dw[o][c][k] + d * x[n][source][i]
-        planes, kernels = ([row for rows in array for row in rows] for array in (dx, dw))
-        flat = [[value for row in rows for value in row] for rows in (planes, kernels)]
-        gradients = [nested.unravel(flat[0], input_shape), nested.unravel(flat[1], weight_shape)]
+        gradients = [nested.unravel(nested.ravel(a), s) for a, s in ((dx, input_shape), (dw, weight_shape))]
         return [*gradients, *([db] if self.bias else [])]
 
     def _images(self, array: Array) -> list[Any]:
         """Return the channels of all images, each one flat row; none where there is nothing in them."""
         shape = nested.shape_of(array)
-        return (
-            nested.collapse(array if len(shape) == self.spatial + 2 else [array], 2)
-            if math.prod(shape)
-            else []
-        )
+        batch = array if len(shape) == self.spatial + 2 else [array]
+        return nested.collapse(batch, 2) if math.prod(shape) else []
 
     @property
     def _kernel(self) -> tuple[int, ...]:
@@ -281,7 +272,9 @@ def domain(operator: type[_Conv]) -> Any:
     def draw(pick: Pick) -> tuple[Mapping[str, Any], tuple[Shape, ...]]:
         window_arguments = _draw_windows(pick, spatial)
         one_channel = operator(1, 1, **window_arguments)
-        sizes = [size + pick.integer(0, 6) for size in _smallest_sizes(one_channel)]
+        axes = zip(one_channel.windows, one_channel.least_sizes(), strict=True)
+        smallest = [max(least, axis.span - axis.before - axis.after) for axis, least in axes]
+        sizes = [size + pick.integer(0, 6) for size in smallest]
         positions = math.prod(window.output_sizes(one_channel.windows, sizes))
         taps = math.prod(axis.kernel for axis in one_channel.windows)
         groups, inputs, outputs, batch = _draw_channels(pick, 6000 // (positions * taps))
@@ -310,12 +303,6 @@ def _draw_windows(pick: Pick, spatial: int) -> dict[str, Any]:
     }
 
 
-def _smallest_sizes(op: _Conv) -> list[int]:
-    """Return the smallest legal size of each axis."""
-    axes = zip(op.windows, op.least_sizes(), strict=True)
-    return [max(least, axis.span - axis.before - axis.after) for axis, least in axes]
-
-
 def _draw_channels(pick: Pick, budget: int) -> tuple[int, int, int, Shape]:
     """Draw (groups, in_channels, out_channels, batch axes) that cost about `budget` per position and tap."""
     batch: Shape = pick.choice(((1,), (2,), (), (3,), (0,)))
@@ -328,8 +315,8 @@ def _draw_channels(pick: Pick, budget: int) -> tuple[int, int, int, Shape]:
     return groups, groups * per_group, groups * multiplier, batch
 
 
-def _spec(operator: type[_Conv]) -> Spec:
-    return Spec(
+SPECS = tuple(
+    Spec(
         name=operator.__name__.lower(),
         operator=operator,
         operands=("input", "weight", "bias"),
@@ -339,6 +326,5 @@ def _spec(operator: type[_Conv]) -> Spec:
         layer=operator.__name__,
         twice=True,
     )
-
-
-SPECS = tuple(_spec(operator) for operator in (Conv1d, Conv2d, Conv3d))
+    for operator in (Conv1d, Conv2d, Conv3d)
+)

@@ -105,13 +105,6 @@ LAWS = (
 # Transposed convolution
 
 
-def mirrored(weight: Array) -> Array:
-    """Return the weight with every kernel read backwards along all its axes."""
-    for axis in range(2, len(nested.shape_of(weight))):
-        weight = nested.take(weight, axis, range(nested.shape_of(weight)[axis])[::-1])
-    return weight
-
-
 def _padding_crops(op: Any, call: Call, *operands: Array) -> laws.Sides:
     whole = call(laws.replaced(op, padding=0), *operands)
     for axis, one in zip(laws.spatial_axes(op, whole), op.windows, strict=True):
@@ -137,7 +130,7 @@ def _stuffs_input(op: Any, call: Call, x: Array, weight: Array, *bias: Array) ->
         stuffed = nested.concatenate([*edge * around, inside, *edge * (around + extra)], axis)
     channels = {"in_channels": op.in_channels, "out_channels": op.out_channels}
     dense = laws.replaced(op.convolution, **channels, stride=1, padding=0, bias=op.bias)
-    kernel = mirrored(nested.permute(weight, (1, 0, *range(2, op.spatial + 2))))
+    kernel = laws.mirrored(nested.permute(weight, (1, 0, *range(2, op.spatial + 2))))
     return call(op, x, weight, *bias), dense.reference(stuffed, kernel, *bias)
 
 
@@ -158,7 +151,7 @@ TRANSPOSED = (
         lambda op, shapes: any(one.before for one in op.windows),
         _padding_crops,
     ),
-    Law("adjoint", "<conv(z), x> = <z, convT(x)>", lambda op, shapes: True, _is_adjoint),
+    Law("adjoint", "<conv(z), x> = <z, convT(x)>", laws.always, _is_adjoint),
     Law(
         "stuffing",
         "convT(x, w) = conv(zero-stuffed x, flipped w)",

@@ -19,7 +19,7 @@ from cnnspec.errors import ArgumentError, ShapeError
 from cnnspec.nested import Array, Shape
 from cnnspec.op import Windowed, without_defaults
 from cnnspec.ops import conv
-from cnnspec.ops.conv_laws import TRANSPOSED, mirrored
+from cnnspec.ops.conv_laws import TRANSPOSED
 from cnnspec.spec import Dialect, Pick, Spec, spell
 from cnnspec.window import ReceptiveField, Window
 
@@ -307,7 +307,7 @@ DIALECTS = (
         "correlation of the zero-stuffed input",
         "the kernel is not flipped before it is correlated with the zero-stuffed input",
         lambda op: any(one.kernel > 1 for one in op.windows),
-        lambda op, x, weight, *bias: op.reference(x, mirrored(weight), *bias),
+        lambda op, x, weight, *bias: op.reference(x, laws.mirrored(weight), *bias),
     ),
 )
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from cnnspec import nested
 from cnnspec.errors import ArgumentError
-from cnnspec.laws import replaced
+from cnnspec.laws import always, replaced
 from cnnspec.nested import Array, Shape
 from cnnspec.op import Routing, without_defaults
 from cnnspec.scalars import constant, divide
@@ -97,13 +97,9 @@ SPECS = (
         keywords=("p", "training"),
         domain=domain,
         laws=(
-            Law(
-                "mask", "in training each element is x / (1 - p) or 0", lambda op, shapes: True, _kept_or_zero
-            ),
-            Law(
-                "none", "in training with p = 0 nothing is dropped", lambda op, shapes: True, _nothing_dropped
-            ),
-            Law("all", "in training with p = 1 all is dropped", lambda op, shapes: True, _all_dropped),
+            Law("mask", "in training each element is x / (1 - p) or 0", always, _kept_or_zero),
+            Law("none", "in training with p = 0 nothing is dropped", always, _nothing_dropped),
+            Law("all", "in training with p = 1 all is dropped", always, _all_dropped),
         ),
         judged="copy",
         layer="Dropout",

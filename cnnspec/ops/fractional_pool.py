@@ -274,11 +274,6 @@ def _last_window_is_at_the_end(op: _FractionalMaxPool, call: Call, x: Array, sam
     return nested.ravel(y), [largest(plane, range(len(plane)))[0] for plane in planes(corner, op.spatial)]
 
 
-def _batch_is_singles(op: _FractionalMaxPool, call: Call, x: Array, samples: Array) -> laws.Sides:
-    singles = [call(op, nested.take(x, 0, [n]), nested.take(samples, 0, [n])) for n in range(len(x))]
-    return call(op, x, samples), nested.concatenate(singles, 0)
-
-
 def _channels_are_parts(op: _FractionalMaxPool, call: Call, x: Array, samples: Array) -> laws.Sides:
     axis = laws.spatial_axes(op, x).start - 1
     channels = range(nested.shape_of(x)[axis])
@@ -287,7 +282,7 @@ def _channels_are_parts(op: _FractionalMaxPool, call: Call, x: Array, samples: A
 
 
 LAWS = (
-    Law("batch", laws.BATCH.statement, laws.BATCH.applies, _batch_is_singles),
+    Law("batch", laws.BATCH.statement, laws.BATCH.applies, laws.pairs_are_singles),
     Law("channels", "each channel is pooled by its own samples", laws.CHANNELS.applies, _channels_are_parts),
     Law(
         "strides",

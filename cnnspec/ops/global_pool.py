@@ -12,6 +12,7 @@ from typing import Any
 
 from cnnspec import nested
 from cnnspec.errors import ShapeError
+from cnnspec.laws import always
 from cnnspec.nested import Array, Shape
 from cnnspec.ops.pooling import Mean, Regions, draw_shape
 from cnnspec.spec import Call, Law, Pick, Spec
@@ -78,8 +79,8 @@ def _twice_the_image(op: Any, call: Call, x: Array) -> tuple[Array, Array]:
 
 
 LAWS = (
-    Law("order", "the pixels in reverse have the same mean", lambda op, shapes: True, _pixels_in_any_order),
-    Law("repetition", "an image beside itself has the same mean", lambda op, shapes: True, _twice_the_image),
+    Law("order", "the pixels in reverse have the same mean", always, _pixels_in_any_order),
+    Law("repetition", "an image beside itself has the same mean", always, _twice_the_image),
 )
 
 

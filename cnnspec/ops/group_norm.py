@@ -1,10 +1,9 @@
-"""Group and layer normalization: statistics of each image alone, over groups of channels or over the last axes.
+"""Group normalization: statistics of groups of neighbouring channels, of each image alone.
 
-    y = (x - m) / sqrt(v + eps) * weight + bias
+    y[n, c, p] = (x[n, c, p] - m) / sqrt(v + eps) * weight[c] + bias[c]
 
-Group normalization takes mean m and biased variance v of each group of num_channels / num_groups neighbouring
-channels of an image, with a weight for each channel; layer normalization those of everything that shares its leading
-indices, with a weight for each element of `normalized_shape`. Training and evaluation do the same.
+n image, c channel, p position. Mean m and biased variance v are those of the num_channels / num_groups channels of c's
+group and their positions. Training and evaluation do the same.
 """
 
 import math
@@ -87,65 +86,7 @@ class GroupNorm(norm.Norm):
         return norm.rows(math.prod(input_shape), length, max(1, size), max(1, channels))
 
 
-@dataclass(frozen=True)
-class LayerNorm(norm.Norm):
-    """Normalize the last axes, as `torch.nn.LayerNorm`.
-
-    y[..., i] = (x[..., i] - m[...]) / sqrt(v[...] + eps) * weight[i] + bias[i], i an index of `normalized_shape`
-    Input (..., *normalized_shape); weight and bias of `normalized_shape`, which may be an integer.
-    Raises ArgumentError for a negative size beside a weight, ShapeError where the last axes are others, or none.
-    Not covered: where variance and eps are 0 there is no value.
-    Source: Ba, Kiros & Hinton 2016, equations 3 and 4; the axes as in torch's documentation.
-
-    >>> [float(value) for value in LayerNorm(2, eps=3.0).reference([4, 6], [1, 10], [0, 1])]
-    [-0.5, 6.0]
-    """
-
-    normalized_shape: int | tuple[int, ...]
-    eps: float = 1e-5
-    elementwise_affine: bool = True
-    bias: bool = True
-
-    def __post_init__(self) -> None:
-        if not isinstance(self.normalized_shape, list | tuple):
-            object.__setattr__(self, "normalized_shape", (self.normalized_shape,))
-        self.normalise(("normalized_shape",), lambda name, sizes: tuple(integer(name, n) for n in sizes))
-        if self.elementwise_affine and any(size < 0 for size in self._normalized):
-            raise ArgumentError(
-                f"normalized_shape={self._normalized} must not be negative", normalized_shape=self._normalized
-            )
-
-    @property
-    def _normalized(self) -> Shape:
-        sizes = self.normalized_shape
-        return sizes if isinstance(sizes, tuple) else (sizes,)
-
-    def parameter_shapes(self) -> dict[str, Shape]:
-        """Return {"weight": normalized_shape, "bias": normalized_shape}, those that there are."""
-        names = ("weight", "bias") if self.bias else ("weight",)
-        return dict.fromkeys(names if self.elementwise_affine else (), self._normalized)
-
-    def output_shape(self, *input_shapes: Shape) -> Shape:
-        """Return the shape of the input; ShapeError unless its last axes are `normalized_shape`."""
-        (shape,) = input_shapes
-        last = tuple(shape[max(0, len(shape) - len(self._normalized)) :])
-        if not self._normalized or last != self._normalized:
-            raise ShapeError(
-                f"the last axes of {tuple(shape)} must be normalized_shape={self._normalized}, at least one",
-                normalized_shape=self._normalized,
-            )
-        return tuple(shape)
-
-    def partition(self, input_shape: Shape) -> tuple[list[Sequence[int]], list[int]]:
-        """Return one group for each leading index."""
-        length = math.prod(self._normalized)
-        return norm.rows(math.prod(input_shape), length, 1, max(1, length))
-
-
-EPS = (1e-5, 1e-3, 0.5, 2.0**-20)
-
-
-def group_domain(pick: Pick) -> tuple[Mapping[str, Any], tuple[Shape, ...]]:
+def domain(pick: Pick) -> tuple[Mapping[str, Any], tuple[Shape, ...]]:
     """Draw one group, groups of one channel, and between; no spatial axis to three; empty batches."""
     groups = pick.choice((1, 2, 3, 4, 5, 8))
     channels = groups * pick.choice((1, 2, 3, 4, 7))
@@ -159,30 +100,11 @@ def group_domain(pick: Pick) -> tuple[Mapping[str, Any], tuple[Shape, ...]]:
     arguments = {
         "num_groups": groups,
         "num_channels": channels,
-        "eps": pick.choice(EPS),
+        "eps": pick.choice(norm.EPS),
         "affine": affine,
         "bias": not affine or pick.choice((True, True, False)),
     }
     return without_defaults(GroupNorm, arguments), ((batch, channels, *sizes),)
-
-
-def layer_domain(pick: Pick) -> tuple[Mapping[str, Any], tuple[Shape, ...]]:
-    """Draw rows around the widths of vector registers, single elements and several axes; no leading axis to two."""
-    widths = (2, 3, 1, 4, 5, 7, 8, 9, 15, 16, 17, 31, 32, 33, 100)
-    shape = (
-        (pick.choice(widths),)
-        if pick.choice((True, True, False))
-        else (pick.integer(1, 4), pick.integer(1, 9))
-    )
-    leading: Shape = pick.choice(((1,), (2,), (), (3,), (0,), (2, 3), (5, 1), (9,)))
-    affine = pick.choice((True, True, False))
-    arguments = {
-        "normalized_shape": shape,
-        "eps": pick.choice(EPS),
-        "elementwise_affine": affine,
-        "bias": not affine or pick.choice((True, True, False)),
-    }
-    return without_defaults(LayerNorm, arguments), ((*leading, *shape),)
 
 
 SPECS = (
@@ -192,22 +114,10 @@ SPECS = (
         operands=("input", "weight", "bias"),
         keywords=("num_groups", "eps"),
         order=("input", "num_groups", "weight", "bias"),
-        domain=group_domain,
+        domain=domain,
         laws=norm.LAWS,
         judged="function",
         layer="GroupNorm",
-        dialects=norm.DIALECTS,
-    ),
-    Spec(
-        name="layer_norm",
-        operator=LayerNorm,
-        operands=("input", "weight", "bias"),
-        keywords=("normalized_shape", "eps"),
-        order=("input", "normalized_shape", "weight", "bias"),
-        domain=layer_domain,
-        laws=norm.LAWS,
-        judged="function",
-        layer="LayerNorm",
         dialects=norm.DIALECTS,
     ),
 )

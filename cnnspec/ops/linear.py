@@ -1,7 +1,8 @@
-"""The fully connected layer and the flattening before it.
+"""The fully connected layer.
 
-linear:  y[..., o] = b[o] + sum_i x[..., i] * w[o, i]
-flatten: y[n, j] = x[n, j // W, j % W] and so on: the same elements in the same order, fewer axes
+    y[..., o] = b[o] + sum_i x[..., i] * w[o, i]
+
+o output feature, i input feature; the leading axes are those of a batch.
 """
 
 import math
@@ -13,7 +14,7 @@ from cnnspec import nested
 from cnnspec.errors import ArgumentError, ShapeError
 from cnnspec.laws import LINEARITY
 from cnnspec.nested import Array, Shape
-from cnnspec.op import Operator, Routing, integer
+from cnnspec.op import Operator, integer
 from cnnspec.spec import Call, Law, Pick, Spec
 
 
@@ -108,44 +109,8 @@ class Linear(Operator):
         return [*gradients, *([db] if self.bias else [])]
 
 
-@dataclass(frozen=True)
-class Flatten(Routing):
-    """Join the axes from `start_dim` to `end_dim` into one, as `torch.nn.Flatten`.
-
-    y[n, j] = x[n, j // W, j % W] for an input (N, H, W): the same elements in the same order, fewer axes.
-    Raises ShapeError for axes that are not there or out of order.
-
-    >>> Flatten().output_shape((8, 16, 5, 5))
-    (8, 400)
-    """
-
-    start_dim: int = 1
-    end_dim: int = -1
-
-    def __post_init__(self) -> None:
-        self.normalise(("start_dim", "end_dim"), integer)
-
-    def output_shape(self, *input_shapes: Shape) -> Shape:
-        """Return the shape with the axes joined; ShapeError for axes that are not there or out of order."""
-        (shape,) = input_shapes
-        axes = max(1, len(shape))
-        for name, dim in (("start_dim", self.start_dim), ("end_dim", self.end_dim)):
-            if not -axes <= dim < axes:
-                raise ShapeError(f"{name}={dim} is not an axis of {tuple(shape)}", **{name: dim})
-        start, end = self.start_dim % axes, self.end_dim % axes
-        if start > end:
-            raise ShapeError(
-                f"start_dim={self.start_dim} must not come after end_dim={self.end_dim} in {tuple(shape)}"
-            )
-        return (*shape[:start], math.prod(shape[start : end + 1]), *shape[end + 1 :])
-
-    def reference(self, *arrays: Array) -> Array:
-        """Return the same elements in the same order."""
-        (input,) = arrays
-        return nested.unravel(nested.ravel(input), self.output_shape(nested.shape_of(input)))
-
-
-def _linear_domain(pick: Pick) -> tuple[Mapping[str, Any], tuple[Shape, ...]]:
+def domain(pick: Pick) -> tuple[Mapping[str, Any], tuple[Shape, ...]]:
+    """Draw features around the widths of vector registers; no leading axis to three, empty ones too."""
     sizes = (1, 2, 3, 4, 5, 7, 8, 9, 15, 16, 17, 31, 32, 33, 64, 100)
     features, outputs = pick.choice(sizes), pick.choice(sizes[:14])
     leading: Shape = pick.choice(((1,), (2,), (), (3,), (0,), (2, 3), (5, 1, 2), (16,)))
@@ -155,24 +120,13 @@ def _linear_domain(pick: Pick) -> tuple[Mapping[str, Any], tuple[Shape, ...]]:
     return arguments, ((*leading, features),)
 
 
-def _flatten_domain(pick: Pick) -> tuple[Mapping[str, Any], tuple[Shape, ...]]:
-    shape = tuple(pick.integer(1, 5) for _ in range(pick.integer(2, 5)))
-    start = pick.integer(0, len(shape) - 1)
-    end = pick.integer(start, len(shape) - 1)
-    arguments = {
-        "start_dim": start - pick.choice((0, len(shape))),
-        "end_dim": end - pick.choice((0, len(shape))),
-    }
-    return {name: dim for name, dim in arguments.items() if dim != getattr(Flatten, name)}, (shape,)
-
-
 def _transposed_product(op: Linear, call: Call, x: Array, weight: Array, *bias: Array) -> tuple[Array, Array]:
     """(W X^T)^T: rows and columns change places, which a kernel that mixes them up does not survive."""
     plain, swapped = Linear(op.in_features, op.out_features, False), Linear(op.in_features, len(x), False)
     return call(plain, x, weight), nested.permute(call(swapped, weight, x), (1, 0))
 
 
-LINEAR_LAWS = (
+LAWS = (
     LINEARITY,
     Law(
         "transpose",
@@ -188,19 +142,9 @@ SPECS = (
         operator=Linear,
         operands=("input", "weight", "bias"),
         keywords=(),
-        domain=_linear_domain,
-        laws=LINEAR_LAWS,
+        domain=domain,
+        laws=LAWS,
         layer="Linear",
         twice=True,
-    ),
-    Spec(
-        name="flatten",
-        operator=Flatten,
-        operands=("input",),
-        keywords=("start_dim", "end_dim"),
-        domain=_flatten_domain,
-        judged="copy",
-        dtypes=(*Spec.dtypes, "int64"),
-        layer="Flatten",
     ),
 )

@@ -19,7 +19,7 @@ from typing import Any
 from cnnspec import laws, nested
 from cnnspec.errors import ArgumentError, ShapeError
 from cnnspec.nested import Array, Shape
-from cnnspec.op import Composed, Windowed, integer, without_defaults
+from cnnspec.op import Composed, Windowed, each, integer, without_defaults
 from cnnspec.ops import pool
 from cnnspec.ops.pooling import Regions, draw_shape, largest, planes
 from cnnspec.rounding import RoundingTerms
@@ -43,7 +43,8 @@ class _LPPool(Composed, Windowed):
     def __post_init__(self) -> None:
         if isinstance(self.norm_type, bool) or not isinstance(self.norm_type, int | float | Fraction):
             raise ArgumentError(f"norm_type={self.norm_type!r} must be a number", norm_type=self.norm_type)
-        self.normalise(("kernel_size",), _integers)
+        # unlike other poolings, torch tells an integer from a tuple
+        self.normalise(("kernel_size",), lambda name, value: each(integer, name, value))
         if self.stride in (None, (), []):
             object.__setattr__(self, "stride", self.kernel_size)
         self.normalise(("stride",), self.integers)
@@ -164,13 +165,6 @@ class _LPPool(Composed, Windowed):
         return [dataclasses.replace(terms, reach=reach)]
 
 
-def _integers(name: str, value: Any) -> Any:
-    """Return an integer, or several as a tuple: unlike other poolings, torch tells the two apart."""
-    if isinstance(value, list | tuple):
-        return tuple(integer(name, one) for one in value)
-    return integer(name, value)
-
-
 def _raised(x: Any, p: Fraction | int) -> Any:
     """Return x^p: by products for a whole p up to 4, else of a positive number, else with the sign of a whole p.
 
@@ -186,9 +180,8 @@ def _raised(x: Any, p: Fraction | int) -> Any:
         return x if p > 0 else math.inf
     if x > 0:
         return _positive_raised(x, Fraction(p))
-    return (
-        _positive_raised(-x, Fraction(p)) * (-1) ** int(p) if Fraction(p).denominator == 1 else x * math.nan
-    )
+    whole = Fraction(p).denominator == 1
+    return _positive_raised(-x, Fraction(p)) * (-1) ** int(p) if whole else x * math.nan
 
 
 def _positive_raised(x: Any, p: Fraction) -> Any:

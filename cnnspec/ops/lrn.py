@@ -12,7 +12,7 @@ from typing import Any
 
 from cnnspec import nested
 from cnnspec.errors import ShapeError
-from cnnspec.laws import replaced
+from cnnspec.laws import always, replaced
 from cnnspec.nested import Array, Shape
 from cnnspec.op import Composed, integer, without_defaults
 from cnnspec.scalars import constant, divide, power, stored
@@ -138,9 +138,9 @@ SPECS = (
         keywords=("size", "alpha", "beta", "k"),
         domain=domain,
         laws=(
-            Law("sign", "f(-x) = -f(x)", lambda op, shapes: True, _negated),
-            Law("scale", "2 x with alpha / 4 gives 2 f(x)", lambda op, shapes: True, _doubled),
-            Law("neutral", "alpha = 0 and k = 1 leave x alone", lambda op, shapes: True, _left_alone),
+            Law("sign", "f(-x) = -f(x)", always, _negated),
+            Law("scale", "2 x with alpha / 4 gives 2 f(x)", always, _doubled),
+            Law("neutral", "alpha = 0 and k = 1 leave x alone", always, _left_alone),
         ),
         judged="function",
         layer="LocalResponseNorm",

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, ClassVar
 
 from cnnspec import nested
-from cnnspec.laws import replaced
+from cnnspec.laws import always, replaced
 from cnnspec.nested import Array, Shape
 from cnnspec.op import Operator
 from cnnspec.ops import norm_bounds
@@ -24,6 +24,9 @@ from cnnspec.ops.norm_bounds import Bound, total
 from cnnspec.rounding import Rounded, RoundingTerms
 from cnnspec.scalars import constant, divide, sqrt
 from cnnspec.spec import Call, Dialect, Law
+
+EPS = (1e-5, 1e-3, 0.5, 2.0**-20)
+"""What domains draw for eps."""
 
 Scale = Callable[[Any, float, int], Any]
 """scale(variance, eps, n) -> r, the factor that brings the variance of n elements to 1."""
@@ -234,8 +237,8 @@ def _doubled(op: Norm, call: Call, *arrays: Array) -> tuple[Array, Array]:
 
 
 LAWS = (
-    Law("sign", "f(-x), mean and weight negated too, is f(x)", lambda op, shapes: True, _negated),
-    Law("scale", "2 x with 4 eps, twice the mean and 4 variances is x", lambda op, shapes: True, _doubled),
+    Law("sign", "f(-x), mean and weight negated too, is f(x)", always, _negated),
+    Law("scale", "2 x with 4 eps, twice the mean and 4 variances is x", always, _doubled),
 )
 
 

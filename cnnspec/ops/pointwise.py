@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from cnnspec import nested
+from cnnspec.laws import always
 from cnnspec.nested import Array, Shape
 from cnnspec.op import Composed, Operator, Routing
 from cnnspec.rounding import RoundingTerms
@@ -138,35 +139,41 @@ DROPS_NAN = Dialect(
     "fmax of C and CUDA, NumPy's fmax", "NaN counts as missing and becomes 0", lambda op: True, _drops_nan
 )
 
-SPECS = (
-    Spec(
-        name="relu",
-        operator=ReLU,
+
+def drawing(**choices: tuple[Any, ...]) -> Any:
+    """Return a domain of any shape that draws each argument from its choices, the default first."""
+
+    def draw(pick: Pick) -> tuple[Mapping[str, Any], tuple[Shape, ...]]:
+        _, shapes = domain(pick)
+        drawn = {name: (pick.choice(values), values[0]) for name, values in choices.items()}
+        return {name: value for name, (value, default) in drawn.items() if value != default}, shapes
+
+    return draw
+
+
+def spec_of(name: str, operator: type[Operator], draw: Any, *arguments: str, **more: Any) -> Spec:
+    """Return the Spec of a function of one input, with a layer of torch.nn; `arguments` go by keyword."""
+    return Spec(
+        name=name,
+        operator=operator,
         operands=("input",),
-        keywords=(),
-        domain=domain,
-        laws=(Law("parts", "relu(x) - relu(-x) = x", lambda op, shapes: True, _positive_parts),),
+        keywords=arguments,
+        domain=draw,
+        layer=operator.__name__,
+        **{"judged": "function", **more},
+    )
+
+
+SPECS = (
+    spec_of(
+        "relu",
+        ReLU,
+        domain,
+        laws=(Law("parts", "relu(x) - relu(-x) = x", always, _positive_parts),),
         judged="copy",
         dtypes=(*Spec.dtypes, "int64"),
-        layer="ReLU",
         dialects=(DROPS_NAN,),
     ),
-    Spec(
-        name="sigmoid",
-        operator=Sigmoid,
-        operands=("input",),
-        keywords=(),
-        domain=domain,
-        judged="function",
-        layer="Sigmoid",
-    ),
-    Spec(
-        name="tanh",
-        operator=Tanh,
-        operands=("input",),
-        keywords=(),
-        domain=domain,
-        judged="function",
-        layer="Tanh",
-    ),
+    spec_of("sigmoid", Sigmoid, domain),
+    spec_of("tanh", Tanh, domain),
 )

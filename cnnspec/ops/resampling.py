@@ -9,6 +9,8 @@ from cnnspec import nested
 from cnnspec.nested import Array, Shape
 from cnnspec.scalars import divide
 
+HALF = Fraction(1, 2)
+
 Tap = tuple[int, Fraction]
 """A pixel and its weight."""
 

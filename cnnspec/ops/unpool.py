@@ -11,10 +11,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from cnnspec import nested
+from cnnspec import laws, nested
 from cnnspec.errors import ShapeError
 from cnnspec.nested import Array, Shape
-from cnnspec.op import Routing, Windowed, integer, without_defaults
+from cnnspec.op import Routing, Windowed, each, integer, without_defaults
 from cnnspec.ops.pooling import draw_shape, planes
 from cnnspec.spec import Call, Law, Pick, Spec, spell
 from cnnspec.window import Window
@@ -119,9 +119,7 @@ class _MaxUnpool(Routing, Windowed):
 
 def _sizes(name: str, value: Any) -> Any:
     """Return integers as a tuple; None, and an integer, which only the call refuses, as they are."""
-    if isinstance(value, list | tuple):
-        return tuple(integer(name, one) for one in value)
-    return None if value is None else integer(name, value)
+    return None if value is None else each(integer, name, value)
 
 
 def _checked(index: int, pixels: int) -> int:
@@ -217,19 +215,14 @@ def _sizes_add_up(op: _MaxUnpool, call: Call, x: Array, indices: Array) -> tuple
     return [sum(map(abs, nested.ravel(y)))], [sum(map(abs, nested.ravel(x)))]
 
 
-def _batch_is_singles(op: _MaxUnpool, call: Call, x: Array, indices: Array) -> tuple[Array, Array]:
-    singles = [call(op, nested.take(x, 0, [n]), nested.take(indices, 0, [n])) for n in range(len(x))]
-    return call(op, x, indices), nested.concatenate(singles, 0)
-
-
 LAWS = (
-    Law("places", "y[indices] = x", lambda op, shapes: True, _what_went_comes_back),
-    Law("zeros", "nothing else is there: sum |y| = sum |x|", lambda op, shapes: True, _sizes_add_up),
+    Law("places", "y[indices] = x", laws.always, _what_went_comes_back),
+    Law("zeros", "nothing else is there: sum |y| = sum |x|", laws.always, _sizes_add_up),
     Law(
         "batch",
         "a batch is the stack of its singles",
         lambda op, shapes: len(shapes[0]) == op.spatial + 2 and shapes[0][0] > 1,
-        _batch_is_singles,
+        laws.pairs_are_singles,
     ),
 )
 

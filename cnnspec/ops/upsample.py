@@ -17,19 +17,18 @@ from fractions import Fraction
 from numbers import Real
 from typing import Any
 
-from cnnspec import laws, nested
+from cnnspec import nested
 from cnnspec.errors import ArgumentError, ShapeError
 from cnnspec.nested import Array, Shape
-from cnnspec.op import Operator, integer, without_defaults
-from cnnspec.ops.resampling import Taps, gathered, pixels, transposed
+from cnnspec.op import Operator, each, integer, without_defaults
+from cnnspec.ops.resampling import HALF, Taps, gathered, pixels, transposed
+from cnnspec.ops.upsample_laws import DIALECTS, LAWS
 from cnnspec.rounding import RoundingTerms
 from cnnspec.scalars import divide
-from cnnspec.spec import Call, Dialect, Law, Pick, Spec
+from cnnspec.spec import Pick, Spec
 
 LINEAR = {"linear": 1, "bilinear": 2, "trilinear": 3}
 """The linear modes and their numbers of axes."""
-
-HALF = Fraction(1, 2)
 
 
 @dataclass(frozen=True)
@@ -62,13 +61,13 @@ class Upsample(Operator):
 
     def __post_init__(self) -> None:
         if self.size is not None:
-            self.normalise(("size",), lambda name, value: _each(integer, name, value))
+            self.normalise(("size",), lambda name, value: each(integer, name, value))
         if isinstance(self.scale_factor, list):
             raise ArgumentError(f"scale_factor={self.scale_factor} must be a number or a tuple of numbers")
         if self.scale_factor == 0:  # as in torch, 0 is none
             object.__setattr__(self, "scale_factor", None)
         if self.scale_factor is not None:
-            self.normalise(("scale_factor",), lambda name, value: _each(_number, name, value))
+            self.normalise(("scale_factor",), lambda name, value: each(_number, name, value))
 
     def output_shape(self, *input_shapes: Shape) -> Shape:
         """Return (N, C, *sizes); ShapeError where torch refuses the call.
@@ -112,7 +111,7 @@ class Upsample(Operator):
 
     # Coordinates
 
-    def _axes(self, sizes: Shape) -> list[tuple[int, int, Fraction]]:
+    def scales(self, sizes: Shape) -> list[tuple[int, int, Fraction]]:
         """Return, per axis, the input size, the output size, and s."""
         axes = list(zip(sizes, self._output_sizes(sizes), strict=True))
         if self.align_corners:
@@ -133,7 +132,7 @@ class Upsample(Operator):
         >>> Upsample(size=3, mode="linear").taps((2,))
         [[[(0, Fraction(1, 1))], [(0, Fraction(1, 2)), (1, Fraction(1, 2))], [(1, Fraction(1, 1))]]]
         """
-        axes = self._axes(sizes)
+        axes = self.scales(sizes)
         return [[pixels(self._coordinate(p, s), n, self.mode) for p in range(m)] for n, m, s in axes]
 
     # Loop
@@ -184,7 +183,7 @@ class Upsample(Operator):
             return RoundingTerms(sums(abs, taps), [max(0, n - 1) for n in sums(lambda v: 1, taps)])
         once, often = (self._read(sizes, weight) for weight in (lambda c: 1, lambda c: 4 * c + 2))
         size = sums(_finite, taps)
-        rounded = [axis for axis, (_, _, s) in enumerate(self._axes(sizes)) if 2**7 % s.denominator]
+        rounded = [axis for axis, (_, _, s) in enumerate(self.scales(sizes)) if 2**7 % s.denominator]
         off, kept = (
             [sum(errors) for errors in zip([0] * len(size), *columns, strict=True)]
             for columns in (
@@ -207,7 +206,7 @@ class Upsample(Operator):
     def _read(self, sizes: Shape, weight: Callable[[Fraction], Any]) -> Taps:
         """Return the pixels that may be read where coordinates are rounded, each with weight(c); the last one twice."""
         taps: Taps = []
-        for n, m, s in self._axes(sizes):
+        for n, m, s in self.scales(sizes):
             taps.append([])
             for c in (self._coordinate(p, s) for p in range(m)):
                 near = (4 * c + 2) / 2**20
@@ -224,10 +223,6 @@ def _scaled(size: int, factor: float) -> int:
     """Return floor(size * factor), the product rounded to float32 as in torch; 0 where it is no size."""
     product = size * factor
     return int(struct.unpack("f", struct.pack("f", product))[0]) if abs(product) < 2**31 else 0
-
-
-def _each(form: Callable[[str, Any], Any], name: str, value: Any) -> Any:
-    return tuple(form(name, one) for one in value) if isinstance(value, list | tuple) else form(name, value)
 
 
 def _number(name: str, value: Any) -> float:
@@ -265,123 +260,6 @@ def _is_covered(size: int, factor: float) -> bool:
     output = _scaled(size, factor)
     return output > 0 and (output != size or factor == 1) and (output != 2 * size or factor == 2)
 
-
-# Laws, asked where the order of roundings cannot show: of copies, and of weights with few bits
-
-
-def _is_exact(op: Upsample, shapes: tuple[Shape, ...]) -> bool:
-    return op.mode == "nearest" or all(4 % s.denominator == 0 for _, _, s in op._axes(shapes[0][2:]))
-
-
-def _repeats(op: Upsample, shapes: tuple[Shape, ...]) -> bool:
-    return op.mode == "nearest" and all(
-        s.numerator == 1 and m * s == n for n, m, s in op._axes(shapes[0][2:])
-    )
-
-
-def _pixels_repeat(op: Upsample, call: Call, x: Array) -> laws.Sides:
-    repeated = x
-    for axis, (_, m, s) in enumerate(op._axes(nested.shape_of(x)[2:]), 2):
-        repeated = nested.take(repeated, axis, [p // s.denominator for p in range(m)])
-    return call(op, x), repeated
-
-
-def _corners_stay(op: Upsample, call: Call, x: Array) -> laws.Sides:
-    y = call(op, x)
-    for axis, (n, m, _) in enumerate(op._axes(nested.shape_of(x)[2:]), 2):
-        x = nested.take(x, axis, [0, n - 1] if m > 1 else [0])
-        y = nested.take(y, axis, [0, m - 1] if m > 1 else [0])
-    return y, x
-
-
-def _constants_stay(op: Upsample, call: Call, x: Array) -> laws.Sides:
-    value, shape = nested.ravel(x)[0], op.output_shape(nested.shape_of(x))
-    return call(op, laws.constant_like(x, value)), nested.unravel([value] * math.prod(shape), shape)
-
-
-def _is_symmetric(op: Upsample, shapes: tuple[Shape, ...]) -> bool:
-    whole = op.align_corners or all(m * s == n for n, m, s in op._axes(shapes[0][2:]))
-    one = op.align_corners and 1 in op.output_shape(*shapes)[2:]  # which is the first pixel
-    return op.mode != "nearest" and whole and not one and _is_exact(op, shapes)
-
-
-def _mirrored(array: Array) -> Array:
-    for axis in range(2, len(nested.shape_of(array))):
-        array = nested.take(array, axis, range(nested.shape_of(array)[axis])[::-1])
-    return array
-
-
-def _batch_is_singles(op: Upsample, call: Call, x: Array) -> laws.Sides:
-    return call(op, x), nested.concatenate([call(op, nested.take(x, 0, [n])) for n in range(len(x))], 0)
-
-
-LAWS = (
-    Law(
-        "batch",
-        laws.BATCH.statement,
-        lambda op, shapes: shapes[0][0] > 1 and _is_exact(op, shapes),
-        _batch_is_singles,
-    ),
-    Law("repetition", "nearest by a whole factor repeats every pixel", _repeats, _pixels_repeat),
-    Law(
-        "corners",
-        "align_corners keeps the corners",
-        lambda op, shapes: bool(op.align_corners) and _is_exact(op, shapes),
-        _corners_stay,
-    ),
-    Law("constant", "a constant image stays constant", _is_exact, _constants_stay),
-    Law(
-        "mirror",
-        "a mirrored input gives a mirrored output",
-        _is_symmetric,
-        lambda op, call, x: (call(op, _mirrored(x)), _mirrored(call(op, x))),
-    ),
-)
-
-
-# Dialects
-
-
-def by_coordinates(op: Upsample, x: Array, coordinate: Callable[[int, Fraction], Any]) -> Array:
-    """Return the input resampled at coordinate(p, s), or 0 where that is negative."""
-    axes = op._axes(nested.shape_of(x)[2:])
-    taps = [
-        [pixels(max(Fraction(0), Fraction(coordinate(p, s))), n, op.mode) for p in range(m)]
-        for n, m, s in axes
-    ]
-    return gathered(x, taps)
-
-
-def _is_half_pixel(op: Upsample) -> bool:
-    return op.mode != "nearest" and not op.align_corners
-
-
-DIALECTS = (
-    Dialect(
-        "TensorFlow 1, ONNX in mode asymmetric",
-        "a linear mode reads at p s, without half pixels",
-        _is_half_pixel,
-        lambda op, x: by_coordinates(op, x, lambda p, s: p * s),
-    ),
-    Dialect(
-        "torch before 0.4",
-        "a linear mode aligns the corners unless told otherwise",
-        _is_half_pixel,
-        lambda op, x: laws.replaced(op, align_corners=True).reference(x),
-    ),
-    Dialect(
-        "TensorFlow 2, nearest-exact",
-        "nearest takes the pixel below (p + 1/2) s",
-        lambda op: op.mode == "nearest",
-        lambda op, x: by_coordinates(op, x, lambda p, s: (p + HALF) * s),
-    ),
-    Dialect(
-        "ONNX Resize by default",
-        "nearest rounds (p + 1/2) s - 1/2, down where it is halfway",
-        lambda op: op.mode == "nearest",
-        lambda op, x: by_coordinates(op, x, lambda p, s: math.ceil((p + HALF) * s - 1)),
-    ),
-)
 
 SPECS = (
     Spec(

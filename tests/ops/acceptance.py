@@ -38,12 +38,15 @@ def ours(name: str, arguments: Mapping[str, Any], shapes: tuple[Shape, ...]) -> 
 def theirs(
     name: str, arguments: Mapping[str, Any], shapes: tuple[Shape, ...], dtype: torch.dtype = torch.float32
 ) -> Answer:
-    """Return who refuses in torch, or the output shape."""
+    """Return who refuses in torch, or the output shape; `training` is the mode of the layer, evaluation by default."""
+    given = {key: value for key, value in arguments.items() if key != "training"}
     make = FUNCTIONS.get(name) or getattr(torch.nn, name)
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")  # of parameters without elements, and of "same" with even kernels
         try:
-            layer = make(**arguments)
+            layer = make(**given)
+            if isinstance(layer, torch.nn.Module):
+                layer.train(arguments.get("training", False))
         except (TypeError, ValueError, RuntimeError, ZeroDivisionError):
             return CONSTRUCTOR
         try:
@@ -53,10 +56,17 @@ def theirs(
     return tuple((output[0] if isinstance(output, tuple) else output).shape)
 
 
-def disagreements(questions: Iterable[Question]) -> list[str]:
-    """Return one line for each question that the two answer differently."""
+def disagreements(questions: Iterable[Question], theirs: Callable[..., Answer] = theirs) -> list[str]:
+    """Return one line for each question that cnnspec and theirs(name, arguments, shapes) answer differently."""
     return [
         f"{name}({arguments}) on {shapes}: cnnspec {mine}, torch {other}"
         for name, arguments, shapes in questions
         if (mine := ours(name, arguments, shapes)) != (other := theirs(name, arguments, shapes))
     ]
+
+
+def tally(questions: Iterable[Question]) -> tuple[int, int, int]:
+    """Return how many calls cnnspec refuses in the constructor, refuses in the call, and accepts."""
+    answers = [ours(*question) for question in questions]
+    refused = answers.count(CONSTRUCTOR), answers.count(CALL)
+    return (*refused, len(answers) - sum(refused))

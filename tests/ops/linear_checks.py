@@ -51,6 +51,16 @@ def autograd(draw: Draw, operands: list[Array]) -> list[list[float]]:
     return [gradient.flatten().tolist() for gradient in gradients]
 
 
+def differing(name: str, count: int, cost: int, largest: int = 9) -> list[Draw]:
+    """Return the cases in which the gradients stated are not those of dual numbers, or not autograd's."""
+    wrong = []
+    for draw in draws(name, count, cost=cost, empty=False):
+        operands = draw.operands(largest)
+        others = (dual_gradients(draw, operands), autograd(draw, operands))
+        wrong += [draw] * any(own_gradients(draw, operands) != other for other in others)
+    return wrong
+
+
 def cases(name: str, count: int, dtype: str, regime: str = "dense") -> Iterator[tuple[Draw, Case]]:
     """Yield draws with a case of the dtype and regime, none empty."""
     for draw in draws(name, count, cost=1500, empty=False):

@@ -12,8 +12,9 @@ from cnnspec import nested, ops
 from cnnspec.errors import ArgumentError, CnnspecError, ShapeError
 from cnnspec.exact import evaluate_dialect
 from cnnspec.nested import Shape
-from cnnspec.ops.class_losses import CrossEntropyLoss, NLLLoss
+from cnnspec.ops.cross_entropy import CrossEntropyLoss
 from cnnspec.ops.losses import MSELoss
+from cnnspec.ops.nll_loss import NLLLoss
 from tests.ops.draws import Draw, Seeded, draws, integers
 from tests.ops.function_checks import (
     arrays,

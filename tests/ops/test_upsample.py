@@ -11,7 +11,7 @@ from cnnspec import nested, ops
 from cnnspec.cases import Case
 from cnnspec.errors import ArgumentError
 from cnnspec.nested import Array
-from cnnspec.ops import upsample
+from cnnspec.ops import upsample, upsample_laws
 from cnnspec.ops.upsample import Upsample
 from tests.ops import function_checks as bounds
 from tests.ops import linear_checks as checks
@@ -26,7 +26,7 @@ DTYPES = tuple(bounds.DTYPES)
 def exact_draws(count: int, cost: int = 6000) -> Iterator[Draw]:
     """Yield cases whose weights have so few bits that float64 makes no error, about one in three."""
     for draw in draws(NAME, 3 * count, cost=cost, empty=False):
-        if upsample._is_exact(draw.op, draw.inputs):
+        if upsample_laws.is_exact(draw.op, draw.inputs):
             yield draw
 
 
@@ -154,7 +154,7 @@ def varied(count: int) -> list[Draw]:
         draw
         for draw in draws(NAME, count, cost=400, empty=False)
         if draw.op.mode != "nearest"
-        and any(n > 1 and s.denominator not in (1, 2, 4) for n, _, s in draw.op._axes(draw.inputs[0][2:]))
+        and any(n > 1 and s.denominator not in (1, 2, 4) for n, _, s in draw.op.scales(draw.inputs[0][2:]))
     ]
 
 

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from cnnspec import nested, ops
+from cnnspec.laws import mirrored
 from cnnspec.nested import Array
 from cnnspec.op import arguments_of
 from tests.ops.draws import draws
@@ -50,12 +51,6 @@ WRONG = [
         for wrong in laws.values()
     ),
 ]
-
-
-def mirrored(kernel: Array) -> Array:
-    for axis in range(2, len(nested.shape_of(kernel))):
-        kernel = nested.take(kernel, axis, range(nested.shape_of(kernel)[axis])[::-1])
-    return kernel
 
 
 @pytest.mark.parametrize(("name", "wrong"), WRONG, ids=lambda value: getattr(value, "__name__", value))

@@ -124,6 +124,14 @@ def reads_next_row(op: Any, x: Array, weight: Array, *bias: Array) -> Array:
     return op.reference(x, nested.take(weight, 0, [(o + 1) % rows for o in range(rows)]), *bias)
 
 
+def joins_columns_first(op: Any, x: Array) -> Array:
+    """Of the axes that are joined the first runs fastest."""
+    shape = nested.shape_of(x)
+    start, end = op.start_dim % len(shape), op.end_dim % len(shape)
+    order = (*range(start), *range(end, start - 1, -1), *range(end + 1, len(shape)))
+    return nested.unravel(nested.ravel(nested.permute(x, order)), op.output_shape(shape))
+
+
 def leaks(op: Any, x: Array) -> Array:
     return nested.elementwise(lambda v: v if v > 0 else 2 * v, x)
 
@@ -168,3 +176,5 @@ KILLERS: dict[str, dict[str, Any]] = {
     "concat": {"slices": swaps_inputs},
 }
 """By operator, without its number of dimensions, and law: an implementation that breaks it."""
+
+WRONG_OUTPUTS: dict[str, tuple[Any, ...]] = {"flatten": (joins_columns_first,)}

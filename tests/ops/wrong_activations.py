@@ -6,8 +6,8 @@ from typing import Any
 
 from cnnspec import nested
 from cnnspec.nested import Array
+from cnnspec.ops.gelu import GELU
 from cnnspec.ops.pointwise import Sigmoid
-from cnnspec.ops.smooth_activations import GELU
 from cnnspec.scalars import erf, exp, expm1, log1p, tanh
 from tests.ops import wrong
 

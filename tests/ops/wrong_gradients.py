@@ -5,9 +5,8 @@ from fractions import Fraction
 from typing import Any
 
 from cnnspec import nested
-from cnnspec.laws import replaced
+from cnnspec.laws import mirrored, replaced
 from cnnspec.nested import Array
-from cnnspec.ops.conv_laws import mirrored
 
 Gradients = list[Array | None]
 KILLERS: dict[str, dict[str, Any]] = {}

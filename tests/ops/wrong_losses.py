@@ -5,8 +5,8 @@ from typing import Any
 from cnnspec import nested
 from cnnspec.laws import replaced
 from cnnspec.nested import Array
-from cnnspec.ops.class_losses import NLLLoss
 from cnnspec.ops.losses import reduced
+from cnnspec.ops.nll_loss import NLLLoss
 from cnnspec.ops.softmax import LogSoftmax, Softmax
 from cnnspec.scalars import exp
 

@@ -4,9 +4,8 @@ import math
 from typing import Any
 
 from cnnspec import nested
-from cnnspec.laws import replaced
+from cnnspec.laws import mirrored, replaced
 from cnnspec.nested import Array
-from cnnspec.ops.conv_laws import mirrored
 from cnnspec.scalars import divide
 from tests.ops.wrong import (
     adds_bias_twice,

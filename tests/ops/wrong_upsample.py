@@ -7,8 +7,9 @@ from typing import Any
 from cnnspec import nested
 from cnnspec.laws import constant_like, replaced
 from cnnspec.nested import Array
-from cnnspec.ops.resampling import gathered, pixels, transposed
-from cnnspec.ops.upsample import HALF, Upsample, by_coordinates
+from cnnspec.ops.resampling import HALF, gathered, pixels, transposed
+from cnnspec.ops.upsample import Upsample
+from cnnspec.ops.upsample_laws import by_coordinates
 
 
 def resamples_first_image(op: Any, x: Array) -> Array:
@@ -29,7 +30,7 @@ def divides_sizes_not_gaps(op: Any, x: Array) -> Array:
 
 def reads_zero_before_border(op: Any, x: Array) -> Array:
     """Coordinates below 0 reach a pixel of zeros that stands before the first."""
-    axes, taps = op._axes(nested.shape_of(x)[2:]), []
+    axes, taps = op.scales(nested.shape_of(x)[2:]), []
     plain = op.mode == "nearest" or op.align_corners
     for axis, (n, m, s) in enumerate(axes, 2):
         x = nested.concatenate([constant_like(nested.take(x, axis, [0]), 0), x], axis)
@@ -74,7 +75,7 @@ def nearest_as_half_pixel(op: Any, g: Array, x: Array) -> list[Array]:
     """The gradient goes to the pixels of nearest-exact, and of the asymmetric linear modes."""
     sizes = nested.shape_of(x)[2:]
     shift = HALF if op.mode == "nearest" else Fraction(0)
-    axes = op._axes(sizes)
+    axes = op.scales(sizes)
     taps = [[pixels((p + shift) * s, n, op.mode) for p in range(m)] for n, m, s in axes]
     return [gathered(g, transposed(taps, sizes))]
 

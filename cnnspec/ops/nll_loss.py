@@ -1,10 +1,9 @@
-"""The negative log-likelihood of classes, with and without the softmax before it.
+"""The negative log-likelihood of classes.
 
-    nll_loss:      l_n = -w[t_n] x[n, t_n]
-    cross_entropy: l_n = -(1 - e) w[t_n] y[n, t_n] - e / C sum_c w[c] y[n, c]         y = log_softmax(x)
+    l_n = -w[t_n] x[n, t_n]
 
-n batch and pixel, c one of C classes, t the target, w the weight of a class (1 where none are given), e the label
-smoothing. l_n is 0 where t_n is `ignore_index`. The reduction "none" returns l, "sum" its sum, "mean" the sum
+n batch and pixel, x the logarithms of the probabilities of C classes, t the target, w the weight of a class (1 where
+none are given). l_n is 0 where t_n is `ignore_index`. The reduction "none" returns l, "sum" its sum, "mean" the sum
 divided by the sum of w[t_n] over all n that are not ignored: NaN where there is none.
 """
 
@@ -18,9 +17,7 @@ from cnnspec import laws, nested
 from cnnspec.errors import ShapeError
 from cnnspec.nested import Array, Shape
 from cnnspec.op import integer, without_defaults
-from cnnspec.ops.activations import number
 from cnnspec.ops.losses import REDUCTIONS, Loss, reduced
-from cnnspec.ops.softmax import LogSoftmax
 from cnnspec.rounding import RoundingTerms, rounded, terms
 from cnnspec.scalars import divide, stored
 from cnnspec.spec import Call, Dialect, Law, Pick, Spec
@@ -66,9 +63,9 @@ class NLLLoss(Loss):
         expected = (shape[0], *shape[2:]) if batched else ()
         if target_shape != expected and (batched or target_shape != (1,)):
             raise ShapeError(f"target of shape {target_shape} must be {expected}", shape=target_shape)
-        if self.weight not in (None, _classes(shape)):
+        if self.weight not in (None, classes_of(shape)):
             raise ShapeError(
-                f"weight={self.weight} must be the {_classes(shape)} classes", weight=self.weight
+                f"weight={self.weight} must be the {classes_of(shape)} classes", weight=self.weight
             )
         return self.reduced_shape(expected)
 
@@ -127,7 +124,7 @@ class NLLLoss(Loss):
 
     def _rows(self, scores: Array, target: Array) -> list[Row]:
         shape, x = nested.shape_of(scores), nested.ravel(scores)
-        classes, pixels = _classes(shape), math.prod(shape[2:])
+        classes, pixels = classes_of(shape), math.prod(shape[2:])
         rows: list[Row] = []
         for n, t in enumerate(nested.ravel(target)):
             if t != self.ignore_index and not 0 <= t < classes:
@@ -149,7 +146,8 @@ class NLLLoss(Loss):
         return [slope if c == t else 0 for c in range(len(row))]
 
 
-def _classes(shape: Shape) -> int:
+def classes_of(shape: Shape) -> int:
+    """Return the number of classes of an input of `shape`."""
     return shape[0 if len(shape) == 1 else 1]
 
 
@@ -166,69 +164,14 @@ def _scattered(rows: list[list[Any]], shape: Shape) -> list[Any]:
     """Return rows over classes, one for each pixel, in the row-major order of (N, C, *pixels)."""
     pixels = math.prod(shape[2:])
     images = [rows[start : start + pixels] for start in range(0, len(rows), max(1, pixels))]
-    return [row[c] for image in images for c in range(_classes(shape)) for row in image]
-
-
-@dataclass(frozen=True)
-class CrossEntropyLoss(NLLLoss):
-    """The negative log-likelihood of a softmax, as `torch.nn.CrossEntropyLoss`.
-
-    l_n = -(1 - e) w[t_n] y[n, t_n] - e / C sum_c w[c] y[n, c], y = log_softmax(x) over the classes; see `NLLLoss`
-    for shapes and errors. A label smoothing e above 1 is refused, one below 0 is none, both as in torch.
-    Source: Zhang, Lipton, Li, Smola, "Dive into Deep Learning", 4.1; Szegedy et al. 2016, section 7 (smoothing).
-
-    >>> CrossEntropyLoss().reference([[7.0], [8.0]], [0, 0])
-    0.0
-    """
-
-    label_smoothing: float = 0.0
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        self.normalise(("label_smoothing",), number)
-
-    def output_shape(self, *input_shapes: Shape) -> Shape:
-        """Return () or, for the reduction "none", the shape of the target; ShapeError as in torch."""
-        if tuple(input_shapes[0]) == tuple(input_shapes[1]):
-            raise ShapeError(
-                f"target of the input's shape {tuple(input_shapes[0])} would be class probabilities"
-            )
-        if self.label_smoothing > 1:
-            raise ShapeError(f"label_smoothing={self.label_smoothing} must not be above 1")
-        return super().output_shape(*input_shapes)
-
-    def _scores(self, input: Array) -> Array:
-        return nested.elementwise(stored, _log_softmax(input).reference(input))
-
-    def _rounded_scores(self, input: Array) -> Array:
-        return _log_softmax(input).rounded_output(input)
-
-    def _loss(self, row: list[Any], t: int, w: list[Any] | None) -> Any:
-        e, likely = self.label_smoothing, super()._loss(row, t, w)
-        if e <= 0:
-            return likely
-        total: Any = 0
-        for c, y in enumerate(row):
-            total = total - (y * w[c] if w else y)
-        return likely * (1 - e) + total * divide(e, len(row))
-
-    def _slopes(self, row: list[Any], t: int, w: list[Any] | None, scale: Any) -> list[Any]:
-        e, slopes = self.label_smoothing, super()._slopes(row, t, w, scale)
-        if e > 0:
-            share = scale * divide(e, len(row))
-            slopes = [d * (1 - e) - (share * w[c] if w else share) for c, d in enumerate(slopes)]
-        return LogSoftmax.gradient([stored(d) for d in slopes], row)
-
-
-def _log_softmax(input: Array) -> LogSoftmax:
-    return LogSoftmax(0 if len(nested.shape_of(input)) == 1 else 1)
+    return [row[c] for image in images for c in range(classes_of(shape)) for row in image]
 
 
 # Domain, and what the operands that are not any numbers hold
 
 
-def domain(operator: type[NLLLoss]) -> Any:
-    """Return the domain of a loss of classes: with or without batch, pixels, weights, ignored ones, smoothing."""
+def domain(operator: type[NLLLoss], **choices: tuple[Any, ...]) -> Any:
+    """Return the domain of a loss of classes: with or without batch, pixels, weights, ignored ones."""
 
     def draw(pick: Pick) -> tuple[Mapping[str, Any], tuple[Shape, ...]]:
         classes = pick.choice((1, 2, 3, 5, 8, 10, 16, 17, 33))
@@ -239,8 +182,7 @@ def domain(operator: type[NLLLoss]) -> Any:
             "ignore_index": pick.choice((-100, 0, 2, -1)),
             "reduction": pick.choice(REDUCTIONS),
         }
-        if operator is CrossEntropyLoss:
-            arguments["label_smoothing"] = pick.choice((0.0, 0.1, 0.5, 0.875))
+        arguments |= {name: pick.choice(options) for name, options in choices.items()}
         return without_defaults(operator, arguments), ((*batch, classes, *pixels), (*batch, *pixels))
 
     return draw
@@ -248,7 +190,7 @@ def domain(operator: type[NLLLoss]) -> Any:
 
 def _draw_targets(op: NLLLoss, shapes: Mapping[str, Shape], rng: random.Random) -> list[Any]:
     """Return classes, one in six of them ignored."""
-    classes, count = _classes(shapes["input"]), math.prod(shapes["target"])
+    classes, count = classes_of(shapes["input"]), math.prod(shapes["target"])
     return [op.ignore_index if rng.random() < 1 / 6 else rng.randrange(classes) for _ in range(count)]
 
 
@@ -264,7 +206,7 @@ def _reversed_classes(
     op: NLLLoss, call: Call, x: Array, target: Array, *weight: Array
 ) -> tuple[Array, Array]:
     shape = nested.shape_of(x)
-    last = _classes(shape) - 1
+    last = classes_of(shape) - 1
     mirrored = nested.take(x, min(1, len(shape) - 1), range(last, -1, -1))
     others = nested.elementwise(lambda t: t if t == op.ignore_index else last - t, target)
     return call(op, x, target, *weight), call(op, mirrored, others, *(one[::-1] for one in weight))
@@ -286,29 +228,16 @@ def _mean_over_batch(op: NLLLoss, x: Array, target: Array, *weight: Array) -> Ar
     return divide(laws.replaced(op, reduction="sum").reference(x, target, *weight), count)
 
 
-def _smooths_the_others(op: CrossEntropyLoss, *operands: Array) -> Array:
-    """Spread e C / (C - 1) over all classes: e / (C - 1) for each but the target."""
-    classes = _classes(nested.shape_of(operands[0]))
-    return laws.replaced(op, label_smoothing=op.label_smoothing * classes / (classes - 1)).reference(
-        *operands
-    )
-
-
 MEAN_OVER_BATCH = Dialect(
     "Keras, TensorFlow",
     "the mean divides by the number of targets, ignored ones too, not by their weights",
     lambda op: op.reduction == "mean",
     _mean_over_batch,
 )
-SMOOTHS_THE_OTHERS = Dialect(
-    "fairseq",
-    "the smoothing is shared by the other classes only",
-    lambda op: 0 < op.label_smoothing < 0.5,
-    _smooths_the_others,
-)
 
 
-def _spec(name: str, operator: type[NLLLoss], *keywords: str, **more: Any) -> Spec:
+def spec_of(name: str, operator: type[NLLLoss], *keywords: str, **more: Any) -> Spec:
+    """Return the Spec of a loss of classes; `keywords` go by keyword beside those of `NLLLoss`."""
     return Spec(
         name=name,
         operator=operator,
@@ -316,7 +245,6 @@ def _spec(name: str, operator: type[NLLLoss], *keywords: str, **more: Any) -> Sp
         inputs=("input", "target"),
         order=("input", "target"),
         keywords=("ignore_index", "reduction", *keywords),
-        domain=domain(operator),
         judged="function",
         layer=operator.__name__,
         integers=("target",),
@@ -326,12 +254,4 @@ def _spec(name: str, operator: type[NLLLoss], *keywords: str, **more: Any) -> Sp
     )
 
 
-SPECS = (
-    _spec("nll_loss", NLLLoss, laws=(REVERSAL,), dialects=(MEAN_OVER_BATCH,)),
-    _spec(
-        "cross_entropy",
-        CrossEntropyLoss,
-        "label_smoothing",
-        dialects=(MEAN_OVER_BATCH, SMOOTHS_THE_OTHERS),
-    ),
-)
+SPECS = (spec_of("nll_loss", NLLLoss, domain=domain(NLLLoss), laws=(REVERSAL,), dialects=(MEAN_OVER_BATCH,)),)

@@ -38,7 +38,7 @@ def environment(session: nox.Session) -> None:
 @nox.session(venv_backend="none", requires=["environment"])
 def tests(session: nox.Session) -> None:
     """Test cnnspec itself. Arguments go to pytest."""
-    run_shared(session, "-m", "pytest", *(session.posargs or ("-n", "auto")))
+    run_shared(session, "-m", "pytest", *(session.posargs or ("-n", "auto", "--dist", "worksteal")))
 
 
 @nox.session(venv_backend="none", requires=["environment"])
@@ -53,6 +53,13 @@ def conformance(session: nox.Session) -> None:
     """Hold torch to cnnspec and write reports/latest. Arguments go to `cnnspec check`."""
     command = ["check", "torch", "torch-nn", "--out", "reports/latest", "--budget", "120s"]
     run_shared(session, "-m", "cnnspec", *command, *session.posargs)
+
+
+@nox.session(venv_backend="none", requires=["environment"])
+def bench(session: nox.Session) -> None:
+    """Measure what correct rounding costs, in ratios to torch: `nox -s bench -- exact [ROW ...]`."""
+    what, *rows = session.posargs or ["exact"]
+    run_shared(session, "-m", f"cnnspec.bench.{what}", *rows)
 
 
 @nox.session(venv_backend="none", requires=["environment"])

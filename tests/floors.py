@@ -90,7 +90,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ),
     ("bounds", "data", "exact/", "compare"),
     ("backends/", "strategies", "frames"),
-    ("distributions", "calls", "outputs", "judge", "reproduce", "shrink", "rows", "conformance"),
+    ("distributions", "calls", "outputs", "judge", "reproduce", "shrink", "rows", "conformance", "bench/"),
     ("report/", "run", "entries", "pytest_plugin", "cli", "__main__"),
 )
 DEPENDENCY_FREE = 3  # so many floors import the standard library only
@@ -108,6 +108,7 @@ THIRD_PARTY: Mapping[str, Collection[str]] = {
     "reproduce": ("numpy",),
     "shrink": ("hypothesis",),
     "entries": ("numpy", "pytest"),
+    "bench/": ("numpy", "pandas", "torch"),
     "frames": ("pandas",),
     "report/": ("jinja2", "matplotlib", "pandas"),
     "pytest_plugin": ("pytest",),

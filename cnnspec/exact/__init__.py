@@ -1,9 +1,12 @@
 """Exact results of operators on floating-point data: the value, and what bounds its rounding errors.
 
-`evaluate` is the one door: sums of products over scaled integers (a matrix product per tap where the operator has
-one, else the operator's own loop), special values over extended rationals, exp and log over rigorous balls.
+`conv2d` and its like take and return NumPy arrays, correctly rounded, at the speed of matrix products: see
+`cnnspec.exact.functional` and `cnnspec.exact.transposed`. For the judge `evaluate` is the one door: sums of products
+over scaled integers (a matrix product per tap where the operator has one, else the operator's own loop), special
+values over extended rationals, exp and log over rigorous balls.
 """
 
+import importlib
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -24,6 +27,10 @@ from cnnspec.scalars import Extended
 from cnnspec.spec import Dialect, Spec
 
 Values = npt.NDArray[Any]
+_ENGINE = {
+    "functional": ("conv1d", "conv2d", "conv3d", "linear", "matmul", "golden_hash"),
+    "transposed": ("conv_transpose1d", "conv_transpose2d", "conv_transpose3d"),
+}
 
 
 @dataclass
@@ -335,3 +342,10 @@ def _from_balls(operator: Operator, arrays: list[Values]) -> Exact:
     """Return enclosures of exp, log and what is made of them, as integers of one unit."""
     shape = operator.output_shape(*(array.shape for array in arrays[: _input_count(operator, arrays)]))
     return Exact(shape, **evaluate_function(operator, [_nested(array) for array in arrays]))
+
+
+def __getattr__(name: str) -> Any:
+    for module, names in _ENGINE.items():
+        if name in names:
+            return getattr(importlib.import_module(f"cnnspec.exact.{module}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

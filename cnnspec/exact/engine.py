@@ -1,0 +1,282 @@
+"""Correctly rounded sums of products at the speed of matrix products.
+
+A way (`cnnspec.exact.ways`) proves most outputs correct; the terms of the few that it leaves open are gathered and
+summed without error (`cnnspec.exact.sums`). Memory beside operands and results stays within the kind's budget.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from cnnspec.bounds import Format
+from cnnspec.errors import CnnspecError
+from cnnspec.exact.adjoints import WeightGradient
+from cnnspec.exact.products import Block, Forward, Scratch
+from cnnspec.exact.sums import UNIT, container, round_to, rounded_sums
+from cnnspec.exact.ways import SLACK, AnyKind, Way, largest, lowest_unit, one_plane, sliced, way_for
+
+Values = npt.NDArray[Any]
+
+PATIENCE = 1000  # open outputs that are settled from their terms however few outputs there are
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """How the outputs were found.
+
+    way:         "lattice", "plain" or "sliced"
+    ambiguous:   outputs that the rounding test left open, summed without error from their terms
+    by_integers: those of them that took Python's integers
+    special:     outputs that are NaN or infinite because an operand is
+    """
+
+    way: str
+    outputs: int
+    ambiguous: int = 0
+    by_integers: int = 0
+    special: int = 0
+
+
+@dataclass(frozen=True)
+class Rounded:
+    """Correctly rounded outputs, zeros without a sign, and what bounds rounding errors.
+
+    bound_sum: S = sum |x| |w| (+ |b|) over finite terms: never below it, above it by less than d 2**-50 S; exact on
+    a lattice;   n_eff: the number of terms that are not zero. Both are None where they were not asked for.
+    """
+
+    value: Values
+    statistics: Statistics
+    bound_sum: Values | None = None
+    n_eff: Values | None = None
+
+
+def rounded(
+    kind: AnyKind, a: Values, b: Values, bias: Values | None, form: Format, *, full: bool = False
+) -> Rounded:
+    """Return sum a b (+ bias) of a kind of product, correctly rounded to `form`; operands are C-contiguous."""
+    if (np.float64(5e-324) * np.float64(1.0)) == 0:
+        raise CnnspecError("this thread flushes subnormals to zero; switch that off to round correctly")
+    operands = [a, b] if bias is None else [a, b, bias]
+    sizes = [largest(array) for array in operands]
+    finite = [
+        array if np.isfinite(size) else np.where(np.isfinite(array), array, array.dtype.type(0))
+        for array, size in zip(operands, sizes, strict=True)
+    ]
+    offset = finite[2].astype(np.float64) if len(finite) > 2 else None
+    if any(not np.isfinite(size) for size in sizes):
+        sizes = [largest(array) for array in finite]
+    if not (a.size and b.size):
+        return _without_products(kind, offset, form, full=full)
+    way = way_for(kind, finite, sizes, form, full=full)
+    value = np.zeros(kind.shape, container(form))
+    bound_sum = np.zeros(kind.shape) if full else None
+    settle = Settle(kind, finite, form, value, way.short)
+    if not _through(way, settle, offset, bound_sum):
+        kind.scratch.held.clear()
+        way = sliced(kind, finite, sizes, form, full=full)
+        settle = Settle(kind, finite, form, value, way.short)
+        _through(way, settle, offset, bound_sum)
+    special = 0
+    if any(one is not array for one, array in zip(finite, operands, strict=True)):
+        special = _propagate(kind, operands, value)
+    statistics = Statistics(way.name, value.size, settle.ambiguous, settle.by_integers, special)
+    if not full:
+        return Rounded(value, statistics)
+    count = _counts(kind, finite[0], finite[1])
+    if offset is not None:
+        count += (offset != 0).reshape(-1, *([1] * (count.ndim - 2)))
+    if bound_sum is not None and way.name == "sliced":  # products below the range of float64 count as nothing
+        bound_sum[(count > 0) & (bound_sum < 2.0**-900)] += kind.terms * 5e-324
+    return Rounded(value, statistics, bound_sum, count)
+
+
+def _through(way: Way, settle: "Settle", offset: Values | None, bound_sum: Values | None) -> bool:
+    """Write all blocks; False, at some point, where so many are open that slices are cheaper than their terms."""
+    seen = 0
+    for block in settle.kind.blocks(way.a, way.b, way.split):
+        column = None if offset is None else offset[block.place[1]]
+        found, undecided, size = way.decide(block, column)
+        _write(settle.value, block, found)
+        if bound_sum is not None and size is not None:
+            _write(bound_sum, block, size)
+        seen += found.size
+        if undecided is not None and undecided.any():
+            settle.later(_flat(settle.kind, block, undecided))
+            if way.name == "plain" and settle.taken > PATIENCE + seen // 32:
+                return False
+    settle.now()
+    return True
+
+
+def _without_products(kind: AnyKind, bias: Values | None, form: Format, *, full: bool) -> Rounded:
+    """Return sums of nothing, and of the bias."""
+    per_channel = np.zeros(1) if bias is None else bias.reshape(-1, *([1] * (len(kind.shape) - 2)))
+    spread = np.broadcast_to(per_channel, kind.shape)
+    value = round_to(np.ascontiguousarray(spread), form) + container(form).type(0)
+    statistics = Statistics("lattice", value.size)
+    return (
+        Rounded(value, statistics, np.abs(spread), (spread != 0).astype(np.int64))
+        if full
+        else Rounded(value, statistics)
+    )
+
+
+def _write(array: Values, block: Block, found: Values) -> None:
+    """Write a block into its place; a sum that is zero has no sign."""
+    view = array[block.place]
+    view = view.swapaxes(0, 1) if block.swapped else view
+    np.add(found.reshape(view.shape), found.dtype.type(0), out=view)
+
+
+def _flat(kind: AnyKind, block: Block, mask: Values) -> Values:
+    """Return the flat indices of a block's chosen elements."""
+    shape = [len(range(*s.indices(n))) for s, n in zip(block.place, kind.shape, strict=False)]
+    shape += kind.shape[len(shape) :]
+    starts = [s.start for s in block.place] + [0] * (len(shape) - len(block.place))
+    order = [1, 0, *range(2, len(shape))] if block.swapped else list(range(len(shape)))
+    found = np.unravel_index(np.flatnonzero(mask), [shape[i] for i in order])
+    index = [found[order.index(i)] + start for i, start in enumerate(starts)]
+    flat: Values = np.ravel_multi_index(index, kind.shape)
+    return flat
+
+
+def _gathered(kind: AnyKind, operands: list[Values], flat: Values) -> Iterator[tuple[Values, Values, Values]]:
+    """Yield (flat indices, factors, factors) of a few outputs at a time, the bias times 1 among them."""
+    step = max(1, kind.scratch.budget // (160 * max(1, kind.terms)))
+    for start in range(0, len(flat), step):
+        chosen = flat[start : start + step]
+        a, b = kind.factors(operands[0], operands[1], chosen)
+        if len(operands) > 2:
+            channel = np.unravel_index(chosen, kind.shape)[1]
+            a = np.concatenate([a, operands[2][channel, None].astype(np.float64)], axis=1)
+            b = np.concatenate([b, np.ones((len(chosen), 1))], axis=1)
+        yield chosen, a, b
+
+
+@dataclass
+class Settle:
+    """Open outputs, written from their terms without error when there are enough of them."""
+
+    kind: AnyKind
+    operands: list[Values]
+    form: Format
+    value: Values
+    short: bool
+    ambiguous: int = 0
+    by_integers: int = 0
+    waiting: list[Values] = field(default_factory=list)
+
+    @property
+    def taken(self) -> int:
+        """How many outputs were open so far."""
+        return self.ambiguous + sum(map(len, self.waiting))
+
+    def later(self, flat: Values) -> None:
+        """Take flat indices of open outputs."""
+        self.waiting.append(flat)
+        if sum(map(len, self.waiting)) > self.kind.scratch.budget // 1024:
+            self.now()
+
+    def now(self) -> None:
+        """Write the sums of all that wait."""
+        if not self.waiting:
+            return
+        flat, self.waiting = np.concatenate(self.waiting), []
+        for chosen, a, b in _gathered(self.kind, self.operands, flat):
+            sums = rounded_sums(a, b, self.form, short=self.short)
+            self.value.reshape(-1)[chosen] = sums.values
+            self.by_integers += sums.by_integers
+        self.ambiguous += len(flat)
+
+
+def summed(rows: Values, form: Format, budget: int, *, full: bool) -> Rounded:
+    """Return the correctly rounded sum of rows[o] over all other axes."""
+    value, sizes, counts = (
+        np.empty(len(rows), container(form)),
+        np.empty(len(rows)),
+        np.empty(len(rows), np.int64),
+    )
+    ambiguous = by_integers = special = 0
+    step = max(1, min(budget // 64, 1 << 16) // max(1, rows[:1].size))
+    for start in range(0, len(rows), step):
+        chosen = slice(start, start + step)
+        terms = rows[chosen].astype(np.float64).reshape(len(rows[chosen]), -1)
+        with np.errstate(invalid="ignore", over="ignore"):
+            y = terms.sum(axis=1)
+            odd, infinite = ~np.isfinite(y), y
+            if odd.any():  # or their sum overflows, which the terms say
+                finite = np.isfinite(terms)
+                infinite, odd = np.where(finite, 0.0, terms).sum(axis=1), ~finite.all(axis=1)
+                terms = np.where(finite, terms, 0.0)
+                y = terms.sum(axis=1)
+                special += int(odd.sum())
+            if full or rows.dtype == np.float64:
+                size = np.abs(terms).sum(axis=1)
+            else:
+                size = np.sqrt(np.einsum("ok,ok->o", terms, terms) * terms.shape[1])
+            e = size * ((terms.shape[1] + 6) * UNIT * SLACK)
+            value[chosen], above = round_to(y - e, form), round_to(y + e, form)
+            left = np.flatnonzero(~((value[chosen] == above) & (size < 2.0**900)))
+        found = rounded_sums(terms[left], None, form, short=True)
+        value[chosen][left], by_integers = found.values, by_integers + found.by_integers
+        ambiguous += len(left)
+        value[chosen][odd] = infinite[odd]
+        if full:
+            exact = size < 2.0 ** min(
+                52 + lowest_unit(terms.reshape(-1)), 900
+            )  # sums of few multiples of one unit
+            sizes[chosen] = np.where(exact, size, size * (1 + (rows[0].size + 6) * 4 * UNIT))
+            counts[chosen] = (terms != 0).sum(axis=1)
+    statistics = Statistics("plain", value.size, ambiguous, by_integers, special)
+    value += value.dtype.type(0)
+    return Rounded(value, statistics, sizes, counts) if full else Rounded(value, statistics)
+
+
+def _propagate(kind: AnyKind, operands: list[Values], value: Values) -> int:
+    """Write NaN and infinities where a term is one; return how many there are."""
+    a, b = (~np.isfinite(array) for array in operands[:2])
+    met = _sums(kind, a, np.ones_like(b)) > 0
+    met |= _sums(kind, np.ones_like(a), b) > 0
+    if len(operands) > 2:
+        met |= ~np.isfinite(operands[2]).reshape(-1, *([1] * (met.ndim - 2)))
+    flat = np.flatnonzero(met)
+    for chosen, *factors in _gathered(kind, operands, flat):
+        signs = [np.where(np.isfinite(array), np.sign(array), array) for array in factors]
+        with np.errstate(invalid="ignore"):
+            value.reshape(-1)[chosen] = (signs[0] * signs[1]).sum(axis=1)
+    return len(flat)
+
+
+def _sums(kind: AnyKind, a: Values, b: Values) -> Values:
+    """Return sums of products of zeros and ones, which float32 holds below 2**24."""
+    small = kind.terms < 1 << 24
+    scratch = Scratch(kind.scratch.budget, np.float32 if small else np.float64)
+    counting = replace(kind, scratch=scratch)
+    found = np.empty(counting.shape, np.int32 if small else np.int64)
+    for block in counting.blocks(a, b, one_plane(scratch, "none", full=False)):
+        _write(found, block, block.planes[0].astype(found.dtype))
+    return found
+
+
+def _counts(kind: AnyKind, a: Values, b: Values) -> Values:
+    """Return how many products of each output are not zero.
+
+    Where one operand has no zeros, channels (or images) of the other are counted together first.
+    """
+    here, there = a != 0, b != 0
+    if isinstance(kind, WeightGradient):
+        if not here.all():
+            return _sums(kind, here, there)
+        together = there.sum(axis=0, keepdims=True, dtype=np.float32)
+        weights = replace(kind, images=1, outputs=kind.groups)
+        return np.repeat(_sums(weights, here[:1, : kind.groups], together), kind.outputs_per_group, axis=0)
+    if not there.all():
+        return _sums(kind, here, there)
+    together = here.reshape(len(a), kind.groups, -1, *a.shape[2:]).sum(axis=2, dtype=np.float32)
+    few = replace(kind, channels=kind.groups, outputs=kind.groups)
+    repeats = kind.outputs_per_group if isinstance(kind, Forward) else kind.channels_per_group
+    return np.repeat(_sums(few, together, there[: kind.groups, :1]), repeats, axis=1)

@@ -17,7 +17,7 @@ CHANNELS = ("in_channels", "out_channels", "in_features", "out_features", "num_f
 BEHIND_THE_BATCH = ("global_pool", "upsample", "lrn", "nll_loss", "cross_entropy")
 """Families that have channels or classes on the second axis, whatever follows."""
 
-_LEAST_AXES = {"channels_last": 3, "transposed": 2, "channel_slice": 2}
+_LEAST_AXES = {"channels_last": 3, "transposed": 2, "channel_slice": 2, "odd_strides": 2}
 
 
 @dataclass(frozen=True)
@@ -145,7 +145,7 @@ def differ(values: list[int]) -> bool:
 
 def is_wide(v: View) -> bool:
     """Say whether the operator has channels, or rows of numbers, that a kernel computes several at a time."""
-    return v.family not in ("pad", "combine", "dropout", "losses", "flatten")
+    return v.family not in ("pad", "combine", "dropout", "losses", "flatten", "fold")
 
 
 def around(size: int) -> Feature:

@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import sys
 import traceback
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -230,4 +231,8 @@ def _first_line(error: BaseException) -> str:
 
 
 def _trimmed() -> str:
-    return "\n".join(traceback.format_exc().splitlines()[-40:])
+    """Return the end of the traceback, its files as they are imported, wherever they are installed."""
+    text = "\n".join(traceback.format_exc().splitlines()[-40:])
+    for folder in sorted(filter(None, sys.path), key=len, reverse=True):
+        text = text.replace(f'File "{folder}/', 'File "')
+    return text

@@ -126,7 +126,13 @@ def test_an_interrupted_run_keeps_what_it_found_and_writes_its_reports(tmp_path:
         "out",
     ]
     process = subprocess.Popen(
-        command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        command,
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        # jobs in the background ignore the signal, and so would this one
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509 - there are no threads
     )
     record = tmp_path / "out" / "results.jsonl"
     limit = time.monotonic() + 120

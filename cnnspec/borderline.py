@@ -94,9 +94,8 @@ def _changes(case: Case) -> Iterator[tuple[str, Callable[[], Case]]]:
     """Yield (kind, change) for all that can be changed."""
     if ops.family(case.operator) in ANY_AXES and 0 in case.inputs[0]:
         return
-    for place, shape in enumerate(case.inputs[:1]):
-        for kind, other in _other_shapes(case, shape):
-            yield kind, _with_input(case, place, other)
+    for kind, other in _other_shapes(case, case.inputs[0]):
+        yield kind, _with_input(case, other)
     for name, shape in case.shapes.items():
         axis = (
             WEIGHT_AXIS.get(ops.family(case.operator), -1) % len(shape)
@@ -167,9 +166,8 @@ def _other_values(arguments: dict[str, Any]) -> dict[str, list[Any]]:
     return {name: options for name, options in values.items() if name in arguments}
 
 
-def _with_input(case: Case, place: int, shape: Shape) -> Callable[[], Case]:
-    inputs = (*case.inputs[:place], shape, *case.inputs[place + 1 :])
-    return lambda: replace(case, inputs=inputs)
+def _with_input(case: Case, shape: Shape) -> Callable[[], Case]:
+    return lambda: replace(case, inputs=(shape, *case.inputs[1:]))
 
 
 def _with_shape(case: Case, name: str, shape: Shape) -> Callable[[], Case]:

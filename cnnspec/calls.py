@@ -82,13 +82,17 @@ class Call:
         arrays, cotangent = self._with_cotangent(grad_output)
         with _as_violations():
             try:
-                found = backend.gradients(backend, case, arrays, cotangent, wanted)
+                found, needed = backend.gradients(backend, case, arrays, cotangent, wanted), wanted
             except UnsupportedCase:
                 if not backend.beside:
                     raise
                 found = backend.call_beside(case, arrays, cotangent, wanted)
+                needed = [name for name in wanted if name in found]
             backend.synchronize()
-        return {name: self._read(found[name]) for name in wanted if name in found}
+        lacking = [name for name in needed if name not in found]
+        if lacking:
+            raise Violation(f"the target gives no gradient of {' and '.join(lacking)}")
+        return {name: self._read(found[name]) for name in needed}
 
     def second_gradients(
         self, grad_output: Any, tangents: Mapping[str, Any], wanted: Sequence[str]

@@ -281,6 +281,8 @@ class Session:
         target = self.target_of.get(backend.name, backend.name)
         seconds = self.plan.case_seconds
         attach_reproducer(row, case, backend, target, seconds, lambda _, text: scripts.append(text))
+        if not scripts:
+            return  # the row says why there is none
         self.on_failure(row, scripts[0])
         if not reproduces(scripts[0]):
             row["reason"] = f"listed as ending its process; here it returned ({own.reason})"

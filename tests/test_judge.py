@@ -211,3 +211,11 @@ def test_a_traceback_names_files_as_they_are_imported() -> None:
     row = rows(lambda x, *rest, **named: F.conv2d(x, x, nothing=1))["forward"]  # type: ignore[call-overload]
     assert 'File "cnnspec/backends/__init__.py"' in row["traceback"]
     assert not any(f'File "{folder}' in row["traceback"] for folder in sys.path if folder)
+
+
+def test_a_gradient_that_is_left_out_is_found() -> None:
+    """A backend's own gradients must be all that are asked for."""
+    case = Case.parse("linear(in_features=2, out_features=1, bias=False, input=(1, 2), seed=1)")
+    partial = Backend("mine", {"linear": F.linear}, gradients=lambda *asked: {"input": torch.zeros(1, 2)})
+    (row,) = Trial(case).rows(partial, ["backward"])
+    assert (row["status"], row["message"]) == ("fail", "the target gives no gradient of weight")

@@ -4,6 +4,7 @@ import warnings
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+import pytest
 import torch
 
 import cnnspec
@@ -21,6 +22,15 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
         lambda x: torch.nn.functional.pad(x, padding, mode, value if mode == "constant" else None)
     ),
 }
+
+
+IMAGE = (1, 4, 6, 7)
+
+
+def e(answer: Answer, *shape: int, **arguments: Any) -> Any:
+    """A row: the answer, the input shape (IMAGE if none), and what differs from 4 channels, 6 outputs, kernel 3."""
+    row = {"in_channels": 4, "out_channels": 6, "kernel_size": 3} | arguments
+    return pytest.param(row, shape or IMAGE, answer, id=f"{shape or ''}{arguments}")
 
 
 def ours(name: str, arguments: Mapping[str, Any], shapes: tuple[Shape, ...]) -> Answer:

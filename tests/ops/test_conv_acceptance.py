@@ -8,17 +8,18 @@ import pytest
 from cnnspec import window
 from cnnspec.errors import ArgumentError
 from cnnspec.ops.conv import Conv2d, _Conv
-from tests.ops.acceptance import CALL, CONSTRUCTOR, Answer, Question, disagreements, ours, tally, theirs
+from tests.ops.acceptance import (
+    CALL,
+    CONSTRUCTOR,
+    Answer,
+    Question,
+    disagreements,
+    e,
+    ours,
+    tally,
+    theirs,
+)
 from tests.ops.draws import Seeded
-
-IMAGE = (1, 4, 6, 7)
-
-
-def e(answer: Answer, *shape: int, **arguments: Any) -> Any:
-    """A row: the answer, the input shape (IMAGE if none), and what differs from Conv2d(4, 6, 3)."""
-    row = {"in_channels": 4, "out_channels": 6, "kernel_size": 3} | arguments
-    return pytest.param(row, shape or IMAGE, answer, id=f"{shape or ''}{arguments}")
-
 
 TABLE = [
     e((1, 6, 4, 5)),

@@ -13,7 +13,17 @@ from cnnspec.nested import Array
 from cnnspec.ops.conv_transpose import ConvTranspose1d, ConvTranspose2d, _ConvTranspose
 from cnnspec.scalars import Counted, Tally, Traced
 from tests.ops import linear_checks as checks
-from tests.ops.acceptance import CALL, CONSTRUCTOR, Answer, Question, disagreements, ours, tally, theirs
+from tests.ops.acceptance import (
+    CALL,
+    CONSTRUCTOR,
+    Answer,
+    Question,
+    disagreements,
+    e,
+    ours,
+    tally,
+    theirs,
+)
 from tests.ops.draws import Draw, Seeded, draws
 from tests.ops.torch_layers import tensor, torch_output
 
@@ -149,15 +159,6 @@ def test_input_sizes_invert_output_shape() -> None:
 
 
 # Who refuses what
-
-IMAGE = (1, 4, 6, 7)
-
-
-def e(answer: Answer, *shape: int, **arguments: Any) -> Any:
-    """A row: the answer, the input shape (IMAGE if none), and what differs from ConvTranspose2d(4, 6, 3)."""
-    row = {"in_channels": 4, "out_channels": 6, "kernel_size": 3} | arguments
-    return pytest.param(row, shape or IMAGE, answer, id=f"{shape or ''}{arguments}")
-
 
 TABLE = [
     e((1, 6, 8, 9)),

@@ -1,12 +1,10 @@
-"""Number formats, correct rounding, and error models: what an implementation is allowed to get wrong.
+"""Number formats and correct rounding.
 
 An exact value is kept as `numerator / denominator * 2**exponent` in integers, so no step of a verdict rounds.
 """
 
 import math
-from dataclasses import dataclass, replace
-
-from cnnspec.errors import UsageError
+from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
@@ -73,77 +71,3 @@ def _log2(numerator: int, denominator: int) -> int:
     guess = numerator.bit_length() - denominator.bit_length()
     below = numerator << -guess < denominator if guess < 0 else numerator < denominator << guess
     return guess - 1 if below else guess
-
-
-@dataclass(frozen=True)
-class ErrorModel:
-    """How an implementation may compute: what its rounding errors are bounded by.
-
-    accumulate:      format of the partial sums; every one rounds to it
-    inputs:          format that the operands are rounded to first, "" for none
-    elementary_ulps: largest error of the library's exp, log and tanh in units in the last place of `accumulate`
-    products:        "any order" of a direct sum (n u S); no other algorithm has a proven model here
-
-    E = (roundings + 2 * elementary * elementary_ulps) * u * S, and with rounded inputs + (2 v + v^2) * S, where u
-    and v are the unit roundoffs of `accumulate` and `inputs`; the output's own rounding comes on top. Where a
-    product can fall below the normal range of `accumulate`, each rounding adds half its smallest subnormal.
-    Sources: Jeannerod & Rump 2013 (n u S); Higham, "Accuracy and Stability of Numerical Algorithms", 2002, 3.1.
-    """
-
-    name: str
-    accumulate: str
-    inputs: str = ""
-    elementary_ulps: int = 1
-
-    @property
-    def format(self) -> Format:
-        """The format of the partial sums."""
-        return FORMATS[self.accumulate]
-
-
-def direct(dtype: str) -> ErrorModel:
-    """Return the strictest direct model of `dtype`: 16-bit formats accumulate in float32.
-
-    >>> direct("bfloat16").accumulate
-    'float32'
-    """
-    accumulate = "float32" if dtype in ("float16", "bfloat16") else dtype
-    return ErrorModel(f"direct {accumulate}", accumulate)
-
-
-MODELS = {
-    model.name: model
-    for model in (
-        ErrorModel("direct float64", "float64"),
-        ErrorModel("direct float32", "float32"),
-        ErrorModel("tf32 inputs", "float32", inputs="tf32"),
-        ErrorModel("bfloat16 inputs", "float32", inputs="bfloat16"),
-        ErrorModel("float16 inputs", "float32", inputs="float16"),
-        ErrorModel("float16 accumulation", "float16"),
-        ErrorModel("bfloat16 accumulation", "bfloat16"),
-    )
-}
-"""The models by name, from the strictest to the widest."""
-
-
-def model(name: str) -> ErrorModel:
-    """Return the error model `name`; short forms such as "fp32" and "tf32" are understood.
-
-    >>> model("tf32").name
-    'tf32 inputs'
-    """
-    short = {
-        "fp64": "direct float64",
-        "fp32": "direct float32",
-        "tf32": "tf32 inputs",
-        "float32": "direct float32",
-    }
-    full = short.get(name, name)
-    if full not in MODELS:
-        raise UsageError(f"unknown error model {name!r}; known are {', '.join((*MODELS, *short))}")
-    return MODELS[full]
-
-
-def with_elementary(base: ErrorModel, ulps: int) -> ErrorModel:
-    """Return `base` with another error of the elementary functions."""
-    return replace(base, elementary_ulps=ulps)

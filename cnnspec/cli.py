@@ -252,7 +252,7 @@ def _list(options: argparse.Namespace) -> int:
         for name, text in BUILTIN.items():
             print(f"{name:12} {text}")
     elif options.what == "models":
-        from cnnspec.bounds import MODELS
+        from cnnspec.models import MODELS
 
         for model in MODELS.values():
             print(

@@ -11,8 +11,9 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any
 
-from cnnspec.bounds import FORMATS, ErrorModel, Format, half_ulp_exponent, nearest
+from cnnspec.bounds import FORMATS, Format, half_ulp_exponent, nearest
 from cnnspec.exact import Exact
+from cnnspec.models import ErrorModel
 from cnnspec.op import bytes_per_element
 
 

@@ -19,11 +19,12 @@ from typing import Any
 from cnnspec import expectations, ops, strategies, where
 from cnnspec.backends import Backend
 from cnnspec.backends.targets import missing_device, resolve
-from cnnspec.bounds import FORMATS, model
+from cnnspec.bounds import FORMATS
 from cnnspec.cases import Case
 from cnnspec.errors import UsageError
 from cnnspec.expectations import Expectation
 from cnnspec.judge import GENERAL_LAWS, Row, Trial
+from cnnspec.models import model
 from cnnspec.rows import attach_reproducer, cell_row, failure_id, harness_row, operands_of, reproduces
 from cnnspec.shrink import generate, shrink
 

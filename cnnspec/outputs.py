@@ -8,11 +8,12 @@ import numpy as np
 
 from cnnspec import exact, nested
 from cnnspec.backends import Backend, Output
-from cnnspec.bounds import FORMATS, MODELS, ErrorModel
+from cnnspec.bounds import FORMATS
 from cnnspec.calls import Violation
 from cnnspec.cases import Case
 from cnnspec.compare import Verdict, verdict
 from cnnspec.exact import Exact
+from cnnspec.models import MODELS, ErrorModel
 from cnnspec.nested import Array
 from cnnspec.spec import Law
 

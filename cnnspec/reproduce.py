@@ -18,12 +18,12 @@ from typing import Any
 from cnnspec import borderline, data
 from cnnspec.backends import positions
 from cnnspec.backends.layouts import strided
-from cnnspec.bounds import ErrorModel
 from cnnspec.calls import channel_axis, promised_format
 from cnnspec.cases import GRAD_OUTPUT, Case
 from cnnspec.compare import accepted
 from cnnspec.exact import Exact, evaluate, gradients, updates
 from cnnspec.exact.double import second_gradients, tangents
+from cnnspec.models import ErrorModel
 from cnnspec.op import arguments_of
 
 WIDTH = 110

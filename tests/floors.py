@@ -88,7 +88,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "costs",
         "tables",
     ),
-    ("bounds", "data", "exact/", "compare"),
+    ("bounds", "models", "data", "exact/", "compare"),
     ("backends/", "strategies", "frames"),
     ("distributions", "calls", "outputs", "judge", "reproduce", "shrink", "rows", "conformance", "bench/"),
     ("report/", "run", "entries", "pytest_plugin", "cli", "__main__"),

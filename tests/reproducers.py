@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from cnnspec import reproduce
-from cnnspec.bounds import FORMATS, direct, with_elementary
+from cnnspec.bounds import FORMATS
 from cnnspec.cases import Case
 from cnnspec.judge import FORWARD
+from cnnspec.models import direct, with_elementary
 
 
 def written(folder: Path, case: Case, target: str, **options: Any) -> Path:

@@ -7,8 +7,9 @@ from fractions import Fraction
 
 import pytest
 
-from cnnspec.bounds import FORMATS, MODELS, direct, half_ulp_exponent, model, nearest
+from cnnspec.bounds import FORMATS, half_ulp_exponent, nearest
 from cnnspec.errors import UsageError
+from cnnspec.models import MODELS, direct, model
 
 CODES = {"float64": "d", "float32": "f", "float16": "e"}
 

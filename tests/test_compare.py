@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from cnnspec import exact
-from cnnspec.bounds import MODELS, direct
 from cnnspec.cases import Case
 from cnnspec.compare import Verdict, verdict
+from cnnspec.models import MODELS, direct
 
 Values = np.ndarray[Any, Any]
 

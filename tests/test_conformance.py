@@ -12,9 +12,9 @@ import torch.nn.functional as F
 
 import cnnspec
 from cnnspec.backends import Backend
-from cnnspec.bounds import MODELS
 from cnnspec.conformance import CHUNK, Chunk, Plan, Session, known_laws
 from cnnspec.errors import UsageError
+from cnnspec.models import MODELS
 
 TORCH = Backend("mine", {"relu": F.relu, "linear": F.linear})
 

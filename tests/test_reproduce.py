@@ -14,9 +14,9 @@ import pytest
 
 from cnnspec import reproduce, strategies
 from cnnspec.backends.targets import resolve
-from cnnspec.bounds import model
 from cnnspec.cases import Case
 from cnnspec.judge import FORWARD, Trial
+from cnnspec.models import model
 from cnnspec.shrink import generate, simplify
 from tests.reproducers import here, run, run_all, written
 

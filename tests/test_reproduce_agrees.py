@@ -13,12 +13,13 @@ import torch
 
 from cnnspec import data, exact, ops, strategies
 from cnnspec.backends.targets import resolve
-from cnnspec.bounds import FORMATS, MODELS, ErrorModel, direct, with_elementary
+from cnnspec.bounds import FORMATS
 from cnnspec.casebook import specs_directory
 from cnnspec.cases import Case
 from cnnspec.compare import verdict
 from cnnspec.expectations import crash, for_backends
 from cnnspec.judge import BACKWARD, DOUBLE, FORWARD, REPEATABLE, UNMODIFIED, UPDATES, Trial
+from cnnspec.models import MODELS, ErrorModel, direct, with_elementary
 from cnnspec.shrink import generate
 from tests.reproducers import here, written
 

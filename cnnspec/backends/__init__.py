@@ -5,9 +5,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING, dataclass, field, fields
 from typing import Any
 
-from cnnspec.bounds import ErrorModel, direct
 from cnnspec.cases import Case
 from cnnspec.errors import UsageError
+from cnnspec.models import ErrorModel, direct
 from cnnspec.nested import Shape
 from cnnspec.spec import Spec
 

@@ -11,8 +11,8 @@ import torch
 
 from cnnspec.backends import Backend, Output, UnsupportedCase
 from cnnspec.backends.layouts import strided
-from cnnspec.bounds import MODELS, ErrorModel
 from cnnspec.cases import Case
+from cnnspec.models import MODELS, ErrorModel
 from cnnspec.op import arguments_of
 from cnnspec.ops import NAMES
 

@@ -7,10 +7,10 @@ import numpy as np
 import torch
 
 from cnnspec import data, exact, laws, nested, ops
-from cnnspec.bounds import direct
 from cnnspec.cases import Case
 from cnnspec.compare import Verdict, verdict
 from cnnspec.derivatives import Dual
+from cnnspec.models import direct
 from cnnspec.nested import Array
 from tests.ops.draws import Draw, draws
 from tests.ops.torch_layers import tensor, torch_output

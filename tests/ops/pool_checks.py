@@ -9,8 +9,9 @@ from typing import Any
 import torch
 
 from cnnspec import nested
-from cnnspec.bounds import FORMATS, direct, half_ulp_exponent
+from cnnspec.bounds import FORMATS, half_ulp_exponent
 from cnnspec.derivatives import Dual
+from cnnspec.models import direct
 from cnnspec.nested import Array, Shape
 from cnnspec.rounding import RoundingTerms
 from tests.ops.draws import Draw, draws, integers

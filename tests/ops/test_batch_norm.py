@@ -9,10 +9,10 @@ import pytest
 import torch
 
 from cnnspec import exact, nested, ops
-from cnnspec.bounds import direct
 from cnnspec.compare import verdict
 from cnnspec.errors import ArgumentError
 from cnnspec.laws import replaced
+from cnnspec.models import direct
 from cnnspec.nested import Array
 from cnnspec.ops.batch_norm import BatchNorm1d, BatchNorm2d
 from cnnspec.ops.group_norm import GroupNorm

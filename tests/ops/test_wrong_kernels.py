@@ -12,10 +12,10 @@ import pytest
 
 from cnnspec import borderline, data, exact, nested, ops, strategies
 from cnnspec.backends import Backend, Output
-from cnnspec.bounds import direct
 from cnnspec.cases import Case
 from cnnspec.compare import verdict
 from cnnspec.judge import ACCEPTANCE, Trial
+from cnnspec.models import direct
 from cnnspec.shrink import generate
 
 Wrong = Callable[..., Any]

@@ -63,6 +63,12 @@ def bench(session: nox.Session) -> None:
 
 
 @nox.session(venv_backend="none", requires=["environment"])
+def figures(session: nox.Session) -> None:
+    """Measure what docs/no-tolerance.md shows, and write its pictures, its table and its numbers."""
+    run_shared(session, "docs/figures.py", *session.posargs)
+
+
+@nox.session(venv_backend="none", requires=["environment"])
 def types(session: nox.Session) -> None:
     """Check the annotations. Arguments go to mypy."""
     run_shared(session, "-m", "mypy", *session.posargs)

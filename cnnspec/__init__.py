@@ -80,6 +80,7 @@ _PUBLIC = {
     "tables": ("summary",),
     "backends": ("Backend",),
     "distributions": ("check_initialiser",),
+    "identify": ("fingerprint",),
     "run": ("assert_conforms", "check", "replay"),
     "report.results": ("Results",),
 }

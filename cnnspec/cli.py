@@ -1,4 +1,4 @@
-"""The command line: `cnnspec check | list | replay | summary | report`.
+"""The command line: `cnnspec check | fingerprint | list | replay | summary | report`.
 
 Exit codes of check: 0 all hold; 1 a violation, a crash, a timeout or an unexpected pass; 2 wrong usage;
 3 only flaky or vacuous; 4 nothing ran, or cnnspec itself failed; 130 interrupted before anything was found.
@@ -51,6 +51,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"cnnspec {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     _add_check(commands)
+    _add_fingerprint(commands)
     one = commands.add_parser("list", help="what there is: operators, laws, error models, targets")
     one.add_argument("what", nargs="?", choices=("ops", "laws", "models", "targets"), default="ops")
     one.set_defaults(run=_list)
@@ -76,7 +77,10 @@ def _parser() -> argparse.ArgumentParser:
 def _add_check(commands: Any) -> None:
     one = commands.add_parser("check", help="judge targets and write reports")
     one.add_argument(
-        "targets", nargs="+", metavar="TARGET", help="torch, torch-nn, a module, file.py, file.py:function"
+        "targets",
+        nargs="+",
+        metavar="TARGET",
+        help="a built-in target (list targets), a module, file.py, file.py:function",
     )
     many: dict[str, Any] = {"action": "extend", "nargs": "+", "default": [], "metavar": "NAME"}
     one.add_argument("--op", **many, help="only these operators")
@@ -105,6 +109,22 @@ def _add_check(commands: Any) -> None:
     one.add_argument("--update-expectations", action="store_true", help="propose an expectations file in DIR")
     one.add_argument("--out", default="reports/latest", metavar="DIR")
     one.set_defaults(run=_check)
+
+
+def _add_fingerprint(commands: Any) -> None:
+    one = commands.add_parser(
+        "fingerprint", help="what a target computes like: the strictest error model it keeps"
+    )
+    one.add_argument("target", metavar="TARGET", help="as for check; it is called in this process")
+    one.add_argument(
+        "--op", default="", metavar="NAME", help="a sum of products (default: the target's first)"
+    )
+    one.add_argument("--dtype", default="float32")
+    one.add_argument("--where", default="", metavar="EXPR", help="only cases such as 'stride == 1'")
+    one.add_argument("--examples", type=_positive, default=100, metavar="N")
+    one.add_argument("--seed", type=int, default=0)
+    one.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
+    one.set_defaults(run=_fingerprint)
 
 
 def _positive(text: str) -> int:
@@ -237,6 +257,16 @@ class _Progress:
             )
 
 
+def _fingerprint(options: argparse.Namespace) -> int:
+    from cnnspec.identify import fingerprints_of
+
+    given = (options.target, options.op, options.dtype, options.examples, options.seed)
+    found = fingerprints_of(*given, options.where, options.device)
+    for one in found:
+        print(f"{one.backend}: {one}" if len({one.backend for one in found}) > 1 else one)
+    return 0 if any(one.cases for one in found) else BREAKDOWN
+
+
 def _list(options: argparse.Namespace) -> int:
     from cnnspec import ops
 
@@ -252,12 +282,10 @@ def _list(options: argparse.Namespace) -> int:
         for name, text in BUILTIN.items():
             print(f"{name:12} {text}")
     elif options.what == "models":
-        from cnnspec.models import MODELS
+        from cnnspec.models import MODELS, UNPROVEN
 
-        for model in MODELS.values():
-            print(
-                f"{model.name:24} accumulates in {model.accumulate}, inputs {model.inputs or 'as they are'}"
-            )
+        for model in (MODELS | UNPROVEN).values():
+            print(f"{model.name:28} {model}")
     else:
         from cnnspec.conformance import known_laws
 

@@ -189,7 +189,8 @@ class Session:
         def wanted(case: Case) -> bool:
             return self._where(case) and any(not backend.supports(case) for backend in able)
 
-        return strategies.cases(operator, dtype, layers=any(b.layers for b in able), where=wanted)
+        layers = any(backend.layers for backend in able)
+        return strategies.cases(operator, dtype, layers=layers, where=wanted, large=True)
 
     def run(self, chunk: Chunk, done: Iterable[int] = ()) -> Iterator[Mapping[str, Any]]:
         """Yield the rows of a chunk, leaving out the cases of index `done`."""
@@ -305,11 +306,18 @@ class Session:
         if listed is not None and not listed.expired(dt.datetime.now(dt.UTC).date()):
             row |= {"status": "xfail", "reason": listed.reason}
             row["expectation"] = {"reason": listed.reason, "link": listed.link}
-            if witness:
+            if witness or self._is_first_of_its_path(row):
                 self._reproduce(row, case, backend)
             return
         if self.first(row["failure_id"]):
             self._explain(row, case, backend, chunk)
+
+    def _is_first_of_its_path(self, row: Row) -> bool:
+        """Say whether no other known deviation of this law was seen on the row's path; so each has a reproducer."""
+        if not row.get("path"):
+            return False
+        words = (row["backend"], row["path"], row["dtype"], row["law"])
+        return self.first("-".join("".join(c if c.isalnum() else "_" for c in word) for word in words))
 
     def _explain(self, row: Row, case: Case, backend: Backend, chunk: Chunk) -> None:
         """Put the smallest case that fails into the row, with its operands and a reproducer."""

@@ -121,6 +121,8 @@ CHANNELS = (
     _F("batch 0", _batched, lambda v: v.batch == 0, "a grid without blocks"),
     _F("batch 1", _batched, lambda v: v.batch == 1, "has a path of its own"),
     _F("batch > 1", _batched, lambda v: (v.batch or 0) > 1, "strides between images"),
+    _F("batch of 16 or more", lambda v: v.family in ("conv", "conv_transpose"), lambda v: (v.batch or 0) >= 16,
+       "torch's way to NNPACK without oneDNN"),
     _F("unbatched", _batched, lambda v: v.batch is None, "one axis less"),
     _F("channels 1", is_wide, lambda v: 1 in v.channels, "layouts cannot be told apart"),
     _F("channels odd", is_wide, lambda v: any(c % 2 and c > 1 for c in v.channels), "no vector fits"),

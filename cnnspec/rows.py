@@ -30,6 +30,7 @@ def attach_reproducer(
             timeout_seconds=int(max(1, seconds)),
             model=backend.model(case.dtype, case.operator),
             layers=backend.layers,
+            worst=row.get("worst_index") or (),
         )
         write(row, script)
     except (CnnspecError, OSError, ValueError) as error:

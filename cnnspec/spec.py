@@ -24,6 +24,8 @@ class Pick(Protocol):
         ...
 
 
+Domain = Callable[[Pick], tuple[Mapping[str, Any], tuple[Shape, ...]]]
+
 Call = Callable[..., Array]
 """call(operator, *operands) -> output: runs the implementation under test on nested lists."""
 
@@ -69,6 +71,7 @@ class Spec:
     operands:  names of inputs, parameters and buffers, in the order of `reference`
     keywords:  the fields that the functional form takes by keyword; those without a default go by position
     domain:    draws (arguments as spelled, shapes of `inputs`) from a Pick
+    large:     draws, in the same form, a layer of the size that networks have
     laws:      what holds without a reference
     judged:    "sum" within count * u * S; "copy" bit for bit; "function" within ulps of a rigorous enclosure
     dtypes:    those it is tested in
@@ -89,7 +92,7 @@ class Spec:
     operator: type[Operator]
     operands: tuple[str, ...]
     keywords: tuple[str, ...]
-    domain: Callable[[Pick], tuple[Mapping[str, Any], tuple[Shape, ...]]]
+    domain: Domain
     laws: tuple[Law, ...] = ()
     judged: Literal["sum", "copy", "function"] = "sum"
     dtypes: tuple[str, ...] = ("float32", "float64", "bfloat16", "float16")
@@ -103,6 +106,7 @@ class Spec:
     fill: Mapping[str, Fill] = dataclasses.field(default_factory=dict)
     twice: bool = False
     dialects: tuple[Dialect, ...] = ()
+    large: Domain | None = None
 
     @property
     def input_count(self) -> int:

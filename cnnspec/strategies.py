@@ -17,6 +17,9 @@ from cnnspec.cases import GRAD_OUTPUT, REGIMES, Case
 
 T = TypeVar("T")
 
+LARGE_ONE_IN = 16
+"""One case in so many has the size that layers of networks have, where an operator has such cases."""
+
 
 class _Drawn:
     """A `cnnspec.spec.Pick` that asks Hypothesis."""
@@ -54,13 +57,20 @@ def cases(
     layouts: Sequence[str] = LAYOUTS,
     layers: bool = True,
     where: Callable[[Case], bool] = lambda case: True,
+    large: bool = False,
 ) -> Case:
     """Return a strategy for cases of `operator` in `dtype`.
 
     regimes: the kinds of data drawn from;   layouts: those drawn for each operand by itself
     layers:  draw what only a layer takes too (padding_mode);   where: keep only the cases that it accepts
+    large:   draw now and then a layer of the size that networks have
     """
-    arguments, inputs = draw(geometries(operator))
+    domain = ops.spec(operator).large
+    if large and domain is not None and draw(st.sampled_from((False,) * (LARGE_ONE_IN - 1) + (True,))):
+        drawn_large, inputs = domain(_Drawn(draw))
+        arguments = dict(drawn_large)
+    else:
+        arguments, inputs = draw(geometries(operator))
     if not layers:
         arguments.pop("padding_mode", None)
     drawn: dict[str, str] = {}

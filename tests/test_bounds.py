@@ -8,8 +8,6 @@ from fractions import Fraction
 import pytest
 
 from cnnspec.bounds import FORMATS, half_ulp_exponent, nearest
-from cnnspec.errors import UsageError
-from cnnspec.models import MODELS, direct, model
 
 CODES = {"float64": "d", "float32": "f", "float16": "e"}
 
@@ -88,10 +86,3 @@ def test_half_an_ulp_bounds_every_rounding(name: str) -> None:
         )
 
         assert error <= Fraction(2) ** half_ulp_exponent(value.numerator, value.denominator, 0, FORMATS[name])
-
-
-def test_models_are_found_by_name_and_short_name() -> None:
-    assert model("tf32") is MODELS["tf32 inputs"]
-    assert model("fp32") == direct("bfloat16")
-    with pytest.raises(UsageError, match="unknown error model 'fp8'; known are direct float64"):
-        model("fp8")

@@ -268,7 +268,8 @@ def test_replay_judges_a_line(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("what", "word"), [("ops", "conv2d"), ("laws", "linearity"), ("models", "tf32"), ("targets", "torch-nn")]
+    ("what", "word"),
+    [("ops", "conv2d"), ("laws", "linearity"), ("models", "tf32"), ("targets", "torch-native")],
 )
 def test_lists_name_what_there_is(what: str, word: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["list", what]) == 0

@@ -137,8 +137,13 @@ def test_a_contract_widens_the_bound_only_where_it_is_declared() -> None:
     asked: dict[str, Any] = {"examples": 40, "where": where, "laws": ("forward",)}
     strict = cnnspec.check(tf32, ["linear"], ["float32"], **asked)
     declared = cnnspec.check(tf32, ["linear"], ["float32"], **asked, contract="tf32")
+    others = {
+        name: cnnspec.check(tf32, ["linear"], ["float32"], **asked, contract=name).exit_code
+        for name in ("fp32", "float32 truncation", "tf32 tensor cores", "bf16")
+    }
 
     assert strict.exit_code == 1
+    assert others == {"fp32": 1, "float32 truncation": 1, "tf32 tensor cores": 0, "bf16": 0}
     assert strict.failures[0].row["looks_like"] == "consistent with tf32 inputs"
     assert declared.exit_code == 0
     assert {row["model"] for row in declared.rows if row["law"] == "forward"} == {MODELS["tf32 inputs"].name}

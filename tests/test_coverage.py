@@ -100,6 +100,7 @@ EXAMPLES: dict[str, tuple[str, str, str | None]] = {
     "batch 0": (conv(shape="(0, 4, 7, 8)"), PLAIN, "relu(input=(0, 2))"),
     "batch 1": (conv(shape="(1, 4, 7, 8)"), PLAIN, "relu(input=(1, 2))"),
     "batch > 1": (PLAIN, conv(shape="(4, 7, 8)"), "relu(input=(3, 2))"),
+    "batch of 16 or more": (conv(shape="(16, 4, 7, 8)"), conv(shape="(15, 4, 7, 8)"), POOLED),
     "unbatched": (conv(shape="(4, 7, 8)"), PLAIN, "relu(input=(3, 2))"),
     "channels 1": ("max_pool1d(kernel_size=1, input=(1, 2))", POOLED, PAD.format("(1, 1)")),
     "channels odd": (conv(channels=(4, 5)), PLAIN, PAD.format("(1, 1)")),

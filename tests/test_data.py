@@ -38,10 +38,11 @@ def test_integers_keep_all_partial_sums_and_outputs_exact(name: str, dtype: str)
     @given(strategies.cases(name, dtype, regimes=("integers",)))
     def small(case: Case) -> None:
         result = exact.evaluate(case.spec, case.operation, data.operands(case))
-        limit = Fraction(2) ** (FORMATS[dtype].precision - 1 - result.exponent)
+        limit = 2 ** (FORMATS[dtype].precision - 1)
 
-        assert all(size <= limit for size in result.magnitude)
-        assert result.exponent >= 0
+        assert all(result.size(i) * result.divisor(i) <= limit for i in range(math.prod(result.shape)))
+        assert result.lattice is not None
+        assert result.lattice >= 0
 
     small()
 

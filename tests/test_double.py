@@ -1,5 +1,6 @@
 """Second gradients: against dual numbers through the gradients' own loops, and wrong ones that are found."""
 
+import math
 from collections.abc import Sequence
 from fractions import Fraction
 from typing import Any
@@ -23,10 +24,9 @@ TWICE = [name for name in ops.NAMES if ops.spec(name).twice]
 
 def numbers(exact: Exact) -> list[Fraction]:
     """Return the exact values, of copies too."""
-    if exact.copied:
-        return [Fraction(exact.special[i]) for i in range(len(exact.values))]
-    scale, divisors = Fraction(2) ** exact.exponent, exact.divisors or [1] * len(exact.values)
-    return [value * scale / divisor for value, divisor in zip(exact.values, divisors, strict=True)]
+    if exact.copies is not None:
+        return [Fraction(value) for value in exact.copies.tolist()]
+    return [exact.value(i) for i in range(math.prod(exact.shape))]
 
 
 def by_dual_numbers(draw: Draw, grad_output: Array, operands: list[Array], along: list[Array]) -> list[Array]:

@@ -30,13 +30,15 @@ def test_values_and_bound_sums_are_those_of_the_loop(name: str, dtype: str) -> N
     def agree(case: Case) -> None:
         operands = data.operands(case)
         result = exact.evaluate(case.spec, case.operation, operands)
-        divisors = result.divisors or [1] * len(result.values)
-        unit = Fraction(2) ** result.exponent
+        every = range(math.prod(result.shape))
+        values, sizes = [result.value(i) for i in every], [result.size(i) for i in every]
 
-        values = [Fraction(v, d) * unit for v, d in zip(result.values, divisors, strict=True)]
         assert values == by_definition(case, operands)
-        sizes = [Fraction(v, d) * unit for v, d in zip(result.magnitude, divisors, strict=True)]
         assert sizes == [abs(v) for v in by_definition(case, {k: abs(v) for k, v in operands.items()})]
+        near = zip(*(array.tolist() for array in result.near[:4]), values, sizes, strict=True)
+        for value, low, off, size, exactly, exact_size in near:
+            assert abs(Fraction(value) + Fraction(low) - exactly) <= Fraction(off)
+            assert abs(Fraction(size) - exact_size) <= exact_size / 2**35
 
     agree()
 
@@ -99,3 +101,56 @@ def test_scaling_to_integers_loses_nothing(values: list[float]) -> None:
     assert [Fraction(int(n)) * Fraction(2) ** unit for n in integers.tolist()] == [
         Fraction(v) for v in values
     ]
+
+
+TINY = Fraction(8, 2**1074)
+POOLS = tuple(
+    f"{kind}{axes}d" for kind in ("max_pool", "avg_pool", "adaptive_avg_pool") for axes in (1, 2, 3)
+)
+
+
+@pytest.mark.parametrize("name", [*POOLS, "add", "relu"])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_the_engine_says_of_pools_sums_and_copies_what_the_loop_says(name: str, dtype: str) -> None:
+    @settings(max_examples=25, deadline=None, database=None, derandomize=True)
+    @given(strategies.cases(name, dtype))
+    def agree(case: Case) -> None:
+        operands = data.operands(case)
+        arrays = list(operands.values())
+        fast = exact.evaluate(case.spec, case.operation, operands)
+        agrees(fast, exact._by_loops(case.spec, case.operation, arrays))
+        dy = data.grad_output(case, fast.shape)
+        gradients = exact.gradients(case.spec, case.operation, dy, operands, list(operands))
+        if dy.size:
+            by_loops = exact._gradients_by_loops(case.spec, case.operation, dy, arrays)
+            for one, slow in zip(gradients.values(), by_loops, strict=True):
+                assert slow is not None
+                agrees(one, slow)
+
+    agree()
+
+
+def agrees(fast: exact.Exact, slow: exact.Exact) -> None:
+    """Hold what the engine gives to the loop: the same copies, or the nearest numbers with S, counts and divisors."""
+    assert fast.shape == slow.shape
+    if slow.copies is not None:
+        assert fast.copies is not None
+        constant = slow.constants if slow.constants is not None else np.zeros(slow.copies.shape, bool)
+        ours, theirs = fast.copies.ravel(), slow.copies.ravel()
+        assert np.array_equal(ours, theirs, equal_nan=True)
+        assert not ((np.signbit(ours) != np.signbit(theirs)) & ~constant & ~np.isnan(theirs)).any()
+        assert [*(fast.indices if fast.indices is not None else ())] == [*(slow.indices or ())]
+        return
+    assert str(fast.special) == str(slow.special)
+    finite = [i for i in range(math.prod(slow.shape)) if i not in slow.special]
+    for i in finite:
+        assert fast.divisor(i) == slow.divisor(i) or fast.divisors is None
+        size = float(fast.near.size[i])
+        if math.isinf(size):
+            assert slow.size(i) >= 2**1023
+        else:
+            assert abs(Fraction(size) - slow.size(i)) <= slow.size(i) / 2**35 + TINY
+        assert fast.near.roundings[i] == slow.near.roundings[i]
+    assert fast.near.value[finite].tolist() == [slow.near.value[i] + 0.0 for i in finite]
+    if slow.lattice is None:
+        assert fast.lattice is None

@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 import torch
 
-from cnnspec import exact, ops
 from cnnspec.errors import ArgumentError, CnnspecError, ShapeError
 from cnnspec.exact.functional import conv1d, conv2d, golden_hash, linear, matmul
 from cnnspec.ops.linear import Linear
@@ -29,6 +28,7 @@ from tests.engine_calls import (
     independent_rounding,
     wide,
 )
+from tests.integer_sums import exact_gradients, exact_outputs
 
 OUTPUTS = 100_000  # compared with scaled integers over random configurations, gradients not counted
 PARTS = 10  # tests that share them
@@ -50,7 +50,7 @@ def test_convolutions_equal_the_loop_over_fractions(seed: int) -> None:
 def test_a_hundred_thousand_outputs_equal_the_scaled_integers(part: int) -> None:
     compared = 0
     for call in calls(1000 + part, 4):
-        oracle = exact.evaluate(ops.spec(call.name), call.operator, wide(call.operands))
+        oracle = exact_outputs(call.operator, [*wide(call.operands).values()])
         result = call.forward(full=True)
         agrees(result, oracle, call.out_dtype)
         assert np.array_equal(call.forward(), result.value, equal_nan=True)
@@ -64,10 +64,8 @@ def test_gradients_equal_the_scaled_integers(seed: int) -> None:
     drawn = calls(2000 + seed, 2)
     for call in (next(drawn) for _ in range(15)):
         dy = call.grad_output()
-        spec = ops.spec(call.name)
-        oracle = exact.gradients(
-            spec, call.operator, dy.astype(float), wide(call.operands), list(call.operands)
-        )
+        oracles = exact_gradients(call.operator, dy.astype(float), [*wide(call.operands).values()])
+        oracle = dict(zip(call.operands, oracles, strict=True))
         for name, result in call.backward(dy, full=True).items():
             agrees(result, oracle[name], call.out_dtype)
 
@@ -92,13 +90,13 @@ def test_linear_and_its_gradients_equal_the_scaled_integers(dtype: str, regime: 
     operands["bias"] = draw(rng, (7,), regime, dtype)
     operator, dy = Linear(40, 7), draw(rng, (2, 3, 7), regime, dtype)
 
-    oracle = exact.evaluate(ops.spec("linear"), operator, wide(operands))
+    oracle = exact_outputs(operator, [*wide(operands).values()])
     x, w, b = operands.values()
     agrees(linear(x, w, b, out_dtype=dtype, full=True), oracle, dtype)
-    oracles = exact.gradients(ops.spec("linear"), operator, dy.astype(float), wide(operands), list(operands))
+    oracles = exact_gradients(operator, dy.astype(float), [*wide(operands).values()])
     gradients = linear.backward(dy, x, w, out_dtype=dtype, full=True)
-    for name, result in gradients._asdict().items():
-        agrees(result, oracles[name], dtype)
+    for result, one in zip(gradients, oracles, strict=True):
+        agrees(result, one, dtype)
 
 
 def test_a_matrix_product_equals_that_of_flint_integers() -> None:

@@ -6,12 +6,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from cnnspec import exact, ops
 from cnnspec.exact import engine, sums, ways
 from cnnspec.exact.functional import conv1d, conv2d
 from cnnspec.exact.taps import Taps
 from cnnspec.ops.conv import Conv2d
 from tests.engine_calls import EPS, Values, dot, draw, rounded_exact
+from tests.integer_sums import exact_gradients, exact_outputs
 
 
 def hard_sums() -> Iterator[tuple[float, float]]:
@@ -104,19 +104,17 @@ def padding_not_folded(patch: pytest.MonkeyPatch) -> None:
 def test_wrong_indices_are_caught(wrong: Callable[[pytest.MonkeyPatch], None]) -> None:
     rng = np.random.default_rng(9)
     x, w = (draw(rng, shape, "integers", "float64") for shape in ((1, 2, 5, 6), (3, 2, 3, 3)))
-    operands = {"input": x, "weight": w}
     operator = Conv2d(2, 3, 3, padding=1, bias=False, padding_mode="circular")
     dy = draw(rng, (1, 3, 5, 6), "integers", "float64")
-    oracle = exact.gradients(ops.spec("conv2d"), operator, dy, operands, ["input", "weight"])
-    forward = exact.evaluate(ops.spec("conv2d"), operator, operands)
+    forward, by_input, by_weight = exact_outputs(operator, [x, w]), *exact_gradients(operator, dy, [x, w])
 
     def found() -> list[bool]:
         y = conv2d(x, w, padding=1, padding_mode="circular")
         gradients = conv2d.backward(dy, x, w, padding=1, padding_mode="circular")
         return [
             np.array_equal(y, rounded_exact(forward, "float64")),
-            np.array_equal(gradients.input, rounded_exact(oracle["input"], "float64")),
-            np.array_equal(gradients.weight, rounded_exact(oracle["weight"], "float64")),
+            np.array_equal(gradients.input, rounded_exact(by_input, "float64")),
+            np.array_equal(gradients.weight, rounded_exact(by_weight, "float64")),
         ]
 
     assert all(found())

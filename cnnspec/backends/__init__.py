@@ -18,12 +18,14 @@ class UnsupportedCase(Exception):
 
 @dataclass(frozen=True)
 class Output:
-    """One output array as the target returned it: flat Python numbers, and what it says of itself.
+    """One output array as the target returned it: its numbers in row-major order, and what it says of itself.
+
+    values:  Python numbers, or a flat array of NumPy's in which float64 stands for every floating-point type
 
     formats: the memory formats in which it is dense, of "contiguous" and "channels_last"; None where it has none
     """
 
-    values: list[Any]
+    values: Any
     shape: Shape
     dtype: str
     device: str
@@ -52,6 +54,7 @@ class Backend:
     beside:      gradient functions of its own, named and called as in torch.nn.grad ("conv2d_input", "conv2d_weight"),
                  asked where the output carries no gradient
     whole:       it claims to refuse what its operators must refuse
+    path:        case -> the name of the kernel that runs it, "" where there is but one or it is not known
     elementary_ulps: error of its exp, log and tanh, in units in the last place
     elementary_ulps_of: operator -> that error where its float32 arithmetic has a larger one
 
@@ -79,6 +82,7 @@ class Backend:
     description: str = ""
     builtin: bool = False
     whole: bool = False
+    path: Callable[[Case], str] = lambda case: ""
 
     def model(self, dtype: str, operator: str = "") -> ErrorModel | None:
         """Return the error model of `dtype`, for one operator where it differs; None for integers, which are exact."""

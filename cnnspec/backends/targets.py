@@ -16,6 +16,7 @@ from cnnspec.errors import UsageError
 BUILTIN = {
     "torch": "torch.nn.functional, with torch.flatten, torch.add and torch.cat",
     "torch-nn": "the layers of torch.nn, parameters loaded, lazy variants, train and eval mode",
+    "torch-native": "torch.nn.functional without oneDNN: torch's own kernels and NNPACK's, on a CPU",
 }
 
 
@@ -45,6 +46,12 @@ def _builtin(target: str, device: str) -> list[Backend]:
     torch = _torch()
     if device not in ("cpu", "cuda"):
         raise UsageError(f"device={device!r} must be 'cpu' or 'cuda'", device=device)
+    if target == "torch-native":
+        if device != "cpu":
+            raise UsageError(
+                f"{target} is for device='cpu', where oneDNN runs, not {device!r}", device=device
+            )
+        return [torch.native()]
     make = torch.functional if target == "torch" else torch.layers
     return [make(device=device)] if device == "cpu" else [make(device=device), make(device=device, tf32=True)]
 

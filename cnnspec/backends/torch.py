@@ -11,6 +11,7 @@ import torch
 
 from cnnspec.backends import Backend, Output, UnsupportedCase
 from cnnspec.backends.layouts import strided
+from cnnspec.backends.torch_paths import kernel_of, without_onednn
 from cnnspec.cases import Case
 from cnnspec.models import MODELS, ErrorModel
 from cnnspec.op import arguments_of
@@ -67,8 +68,8 @@ def output(array: Any) -> Output:
     host = array.detach()
     host = torch.full(host.shape, math.nan) if host.is_meta else host.cpu()
     name = NAMES_OF_DTYPES.get(host.dtype, str(host.dtype).removeprefix("torch."))
-    values = (host.double() if host.is_floating_point() else host).flatten().tolist()
-    return Output(values, tuple(host.shape), name, array.device.type, _formats(array))
+    flat = (host.double() if host.is_floating_point() else host).flatten()
+    return Output(flat.numpy(), tuple(host.shape), name, array.device.type, _formats(array))
 
 
 def _formats(array: torch.Tensor) -> tuple[str, ...]:
@@ -123,6 +124,11 @@ def layers(device: str = "cpu", tf32: bool = False) -> Backend:
     return _backend("torch-nn", functions, device, tf32, "layers of torch.nn", layers=True)
 
 
+def native(device: str = "cpu") -> Backend:
+    """Return torch.nn.functional with oneDNN switched off as a backend: torch's own kernels, and NNPACK's."""
+    return without_onednn(functional(device=device), "torch-native", "torch.nn.functional without oneDNN")
+
+
 def _backend(
     name: str, functions: Mapping[str, Any], device: str, tf32: bool, what: str, layers: bool = False
 ) -> Backend:
@@ -145,6 +151,7 @@ def _backend(
         description=what,
         builtin=True,
         whole=True,
+        path=lambda case: kernel_of(case, device),
     )
 
 

@@ -9,8 +9,8 @@ values over extended rationals, exp and log over rigorous balls.
 import importlib
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from fractions import Fraction
+from functools import cache, partial
 from typing import Any
 
 import numpy as np
@@ -18,57 +18,49 @@ import numpy.typing as npt
 
 from cnnspec import nested, rounding
 from cnnspec.errors import CnnspecError
+from cnnspec.exact import layers, planes
 from cnnspec.exact.balls import enclosed, evaluate_function
-from cnnspec.exact.integers import integer_gradients, integer_terms, scaled
+from cnnspec.exact.integers import common_unit, scaled
+from cnnspec.exact.results import Exact
 from cnnspec.nested import Array, Shape
 from cnnspec.op import Operator
 from cnnspec.rounding import RoundingTerms
 from cnnspec.scalars import Extended
 from cnnspec.spec import Dialect, Spec
 
+__all__ = ["Exact", "evaluate", "evaluate_dialect", "gradients", "infinities", "updates"]
+
 Values = npt.NDArray[Any]
 _ENGINE = {
     "functional": ("conv1d", "conv2d", "conv3d", "linear", "matmul", "golden_hash"),
     "transposed": ("conv_transpose1d", "conv_transpose2d", "conv_transpose3d"),
+    "averages": (
+        "avg_pool1d",
+        "avg_pool2d",
+        "avg_pool3d",
+        "adaptive_avg_pool1d",
+        "adaptive_avg_pool2d",
+        "adaptive_avg_pool3d",
+    ),
+    "maxima": ("max_pool1d", "max_pool2d", "max_pool3d"),
+    "elementwise": ("add", "relu"),
+    "norms": ("batch_norm",),
+    "powers": ("lp_pool1d", "lp_pool2d", "lp_pool3d"),
 }
-
-
-@dataclass
-class Exact:
-    """Exact outputs: values[i] / divisors[i] * 2**exponent, and special[i] where the result is not finite.
-
-    magnitude:  S in the units of the values;   roundings: their count, per element
-    elementary: errors of the library's exp, log or tanh in each result;   stored: roundings to the output's format
-    radius:     what the values themselves may be off by (rigorous enclosures of exp and log), in their units
-    lattice:    2**lattice divides every term; sums that stay below 2**(precision + lattice) are exact in any order
-    copied:     the outputs are copies of inputs, in `special`, signs of zeros included
-    indices:    the second output of a maximum with indices; -1 where a window has no tap
-    reach:      the largest intermediate results, where they may exceed the magnitude
-    faint:      what errors of 1 in intermediate results come to, in the units of the values
-    divisions:  in how many steps a sum is divided by its divisor
-    """
-
-    shape: Shape
-    values: list[int]
-    exponent: int = 0
-    divisors: list[int] | None = None
-    special: dict[int, float] = field(default_factory=dict)
-    magnitude: list[int] = field(default_factory=list)
-    roundings: list[int] = field(default_factory=list)
-    elementary: int = 0
-    reach: list[int] = field(default_factory=list)
-    faint: list[int] = field(default_factory=list)
-    stored: int = 0
-    radius: int = 0
-    lattice: int | None = None
-    copied: bool = False
-    indices: list[int] | None = None
-    divisions: int = 1
 
 
 def evaluate(spec: Spec, operator: Operator, operands: Mapping[str, Values]) -> Exact:
     """Return the exact outputs of `operator` on float64 (or integer) arrays of any represented format."""
     arrays = list(operands.values())
+    by_loops = partial(_by_loops, spec, operator, arrays)
+    for found in (layers.outputs(operator, arrays), planes.outputs(operator, arrays, by_loops)):
+        if found is not None:
+            return found
+    return by_loops()
+
+
+def _by_loops(spec: Spec, operator: Operator, arrays: list[Values]) -> Exact:
+    """Return the exact outputs by the operator's own loop."""
     if spec.judged == "copy":
         return _copied(operator, arrays)
     if spec.judged == "function":
@@ -76,7 +68,7 @@ def evaluate(spec: Spec, operator: Operator, operands: Mapping[str, Values]) -> 
     finite = [np.where(np.isfinite(array), array, 0) for array in arrays]
     exact = _sums(operator, finite) if _is_homogeneous(operator) else _rational(operator, finite)
     if any(not np.isfinite(array).all() for array in arrays):
-        exact.special = _special(operator, arrays)
+        exact.special = infinities(operator, arrays)
     return exact
 
 
@@ -120,7 +112,10 @@ def gradients(
     if 0 in grad_output.shape:
         found: list[Exact | None] = [_zeros(array.shape) for array in arrays]
     else:
-        found = _gradients_of_sums(spec, operator, grad_output, arrays)
+        by_loops = cache(lambda: _gradients_by_loops(spec, operator, grad_output, arrays))
+        products = layers.gradients(operator, grad_output, arrays)
+        pooled = planes.gradients(operator, grad_output, arrays, by_loops)
+        found = [*products] if products is not None else pooled if pooled is not None else by_loops()
     return {
         name: one for name, one in zip(operands, found, strict=True) if name in wanted and one is not None
     }
@@ -178,9 +173,10 @@ def _of_rationals(output: Array, bound: RoundingTerms) -> Exact:
     )
 
 
-def _gradients_of_sums(
+def _gradients_by_loops(
     spec: Spec, operator: Operator, grad_output: Values, arrays: list[Values]
 ) -> list[Exact | None]:
+    """Return the exact gradients by the operator's own loop."""
     finite = [np.where(np.isfinite(array), array, 0) for array in (grad_output, *arrays)]
     bilinear = bool(operator.parameter_shapes()) and _is_homogeneous(operator)
     if bilinear:
@@ -218,18 +214,13 @@ def _bilinear_gradients(operator: Operator, arrays: list[Values]) -> list[Exact 
     pairs = [scaled(array) for array in arrays]
     g, x, w = (exponent for _, exponent in pairs[:3])
     units = [g + w, g + x, g]
-    integers = [n for n, _ in pairs]
-    fast = integer_gradients(operator, integers)
-    if fast is None:
-        plain = [_nested(array) for array in integers]
-        values, bounds = operator.gradients(*plain), operator.gradient_terms(*plain)
-        terms = [
-            (nested.ravel(value), bound.magnitude, bound.roundings)
-            for value, bound in zip(values, bounds, strict=True)
-            if value is not None and bound is not None
-        ]
-    else:
-        terms = fast
+    plain = [_nested(n) for n, _ in pairs]
+    values, bounds = operator.gradients(*plain), operator.gradient_terms(*plain)
+    terms = [
+        (nested.ravel(value), bound.magnitude, bound.roundings)
+        for value, bound in zip(values, bounds, strict=True)
+        if value is not None and bound is not None
+    ]
     return [
         Exact(array.shape, values, unit, None, {}, magnitude, roundings, lattice=unit)
         for array, unit, (values, magnitude, roundings) in zip(arrays[1:], units, terms, strict=False)
@@ -265,24 +256,17 @@ def _copy_of(output: Any) -> Exact:
     if isinstance(output, tuple):
         output, indices = output[0], nested.ravel(output[1])
     values = nested.ravel(output)
-    return Exact(
-        nested.shape_of(output),
-        [0] * len(values),
-        special=dict(enumerate(values)),
-        copied=True,
-        indices=indices,
-    )
+    constants = np.array([isinstance(value, int) for value in values], bool)
+    large = any(isinstance(value, int) and abs(value) > 1 << 53 for value in values)
+    copies = np.array(values, object if large else np.float64)
+    return Exact(nested.shape_of(output), copies=copies, constants=constants, indices=indices)
 
 
 def _sums(operator: Operator, arrays: list[Values]) -> Exact:
     """Return value, S and count of a sum of products of finite operands, over scaled integers."""
     pairs = [scaled(array) for array in arrays]
-    integers, exponent = _common_unit(operator, [n for n, _ in pairs], [e for _, e in pairs])
+    integers, exponent = common_unit(operator, [n for n, _ in pairs], [e for _, e in pairs])
     shape = operator.output_shape(*(a.shape for a in arrays[: _input_count(operator, arrays)]))
-    terms = integer_terms(operator, integers)
-    if terms is not None:
-        values, magnitude, roundings = terms
-        return Exact(shape, values, exponent, None, {}, magnitude, roundings, lattice=exponent)
     plain = [nested.unravel(array.ravel().tolist(), array.shape) for array in integers]
     values = nested.ravel(operator.reference(*plain))
     bound = operator.rounding_terms(*plain)
@@ -305,27 +289,7 @@ def _input_count(operator: Operator, arrays: list[Values]) -> int:
     return len(arrays) - len(operator.parameter_shapes()) - len(operator.buffer_shapes())
 
 
-def _common_unit(
-    operator: Operator, integers: list[Values], exponents: list[int]
-) -> tuple[list[Values], int]:
-    """Return operands whose sum of products has one unit: the bias in units of input times weight."""
-    if operator.parameter_shapes():
-        unit = exponents[0] + exponents[1]
-        first = 2  # the bias is a term of its own
-    else:
-        unit, first = min(exponents), 0
-    if any(exponents[i] < unit for i in range(first, len(integers))):
-        shift = unit - min(exponents[first:])
-        if first:
-            integers[1] = integers[1].astype(object) * (1 << shift)
-        unit -= shift
-    for i in range(first, len(integers)):
-        if exponents[i] > unit:
-            integers[i] = integers[i].astype(object) * (1 << (exponents[i] - unit))
-    return integers, unit
-
-
-def _special(operator: Operator, arrays: list[Values]) -> dict[int, float]:
+def infinities(operator: Operator, arrays: Sequence[Values]) -> dict[int, float]:
     """Return the outputs that are NaN or infinite, by the definition's loop over extended numbers."""
     plain = [
         nested.unravel([Extended(value) for value in array.ravel().tolist()], array.shape) for array in arrays

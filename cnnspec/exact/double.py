@@ -7,6 +7,7 @@ linear in x and, up to a bias, in w:
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,9 @@ from cnnspec import nested
 from cnnspec.derivatives import pushforward
 from cnnspec.exact import Exact, evaluate, gradients
 from cnnspec.op import Operator
+from cnnspec.ops.conv import _Conv
+from cnnspec.ops.conv_transpose import _ConvTranspose
+from cnnspec.ops.linear import Linear
 from cnnspec.spec import Spec
 
 Values = npt.NDArray[Any]
@@ -43,13 +47,36 @@ def second_gradients(
     along = {**zeros, **tangents(operands, wanted)}
     if "weight" not in operands:
         return {"grad_output": _along_input(spec, operator, operands, along["input"])}
-    without_bias = {"bias": zeros["bias"]} if "bias" in operands else {}
-    halves = (
-        evaluate(spec, operator, {**along, "weight": operands["weight"]}),
-        evaluate(spec, operator, {**operands, "weight": along["weight"], **without_bias}),
-    )
     factors = [name for name in wanted if name != "bias"]
-    return {"grad_output": _sum(*halves), **gradients(spec, operator, grad_output, along, factors)}
+    return {
+        "grad_output": _along_both(spec, operator, operands, along),
+        **gradients(spec, operator, grad_output, along, factors),
+    }
+
+
+def _along_both(
+    spec: Spec, operator: Operator, operands: Mapping[str, Values], along: Mapping[str, Values]
+) -> Exact:
+    """Return v_x w + x v_w + v_b, one sum over twice the channels: those of v_x and x beside those of w and v_w."""
+    inputs, weights = (along["input"], operands["input"]), (operands["weight"], along["weight"])
+    bias = {"bias": along["bias"]} if "bias" in along else {}
+    if isinstance(operator, Linear):
+        twice: Operator = replace(operator, in_features=2 * operator.in_features)
+        both = {"input": np.concatenate(inputs, axis=-1), "weight": np.concatenate(weights, axis=1)}
+        return evaluate(spec, twice, both | bias)
+    assert isinstance(operator, _Conv | _ConvTranspose)
+    twice = replace(operator, in_channels=2 * operator.in_channels)
+    channels = inputs[0].ndim - operator.spatial - 1
+    axis, groups = (0, operator.groups) if isinstance(operator, _ConvTranspose) else (1, 1)
+    x = _beside(inputs, channels, operator.groups)
+    return evaluate(spec, twice, {"input": x, "weight": _beside(weights, axis, groups)} | bias)
+
+
+def _beside(pair: tuple[Values, Values], axis: int, groups: int) -> Values:
+    """Return two arrays joined along an axis, group by group."""
+    before, channels, after = pair[0].shape[:axis], pair[0].shape[axis], pair[0].shape[axis + 1 :]
+    parts = [one.reshape(*before, groups, channels // groups, *after) for one in pair]
+    return np.concatenate(parts, axis=axis + 1).reshape(*before, 2 * channels, *after)
 
 
 def _along_input(spec: Spec, operator: Operator, operands: Mapping[str, Values], tangent: Values) -> Exact:
@@ -64,22 +91,4 @@ def _along_input(spec: Spec, operator: Operator, operands: Mapping[str, Values],
         return y[0] if isinstance(y, tuple) else y
 
     y = pushforward(output, [arrays["input"]], [nested.unravel(tangent.ravel().tolist(), tangent.shape)])
-    values = nested.ravel(y)
-    return Exact(
-        nested.shape_of(y),
-        [0] * len(values),
-        special={i: float(v) for i, v in enumerate(values)},
-        copied=True,
-    )
-
-
-def _sum(a: Exact, b: Exact) -> Exact:
-    """Return the sum of two sums of products."""
-    unit = min(a.exponent, b.exponent)
-
-    def both(name: str) -> list[int]:
-        pairs = zip(getattr(a, name), getattr(b, name), strict=True)
-        return [(m << (a.exponent - unit)) + (n << (b.exponent - unit)) for m, n in pairs]
-
-    counts = [m + n + 1 for m, n in zip(a.roundings, b.roundings, strict=True)]
-    return Exact(a.shape, both("values"), unit, None, {}, both("magnitude"), counts, lattice=unit)
+    return Exact(nested.shape_of(y), copies=np.array([float(v) for v in nested.ravel(y)]))

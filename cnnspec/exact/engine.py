@@ -16,7 +16,18 @@ from cnnspec.errors import CnnspecError
 from cnnspec.exact.adjoints import WeightGradient
 from cnnspec.exact.products import Block, Forward, Scratch
 from cnnspec.exact.sums import UNIT, container, round_to, rounded_sums
-from cnnspec.exact.ways import SLACK, AnyKind, Way, largest, lowest_unit, one_plane, sliced, way_for
+from cnnspec.exact.ways import (
+    SLACK,
+    AnyKind,
+    Off,
+    Way,
+    close_way_for,
+    largest,
+    lowest_unit,
+    one_plane,
+    sliced,
+    way_for,
+)
 
 Values = npt.NDArray[Any]
 
@@ -46,18 +57,24 @@ class Rounded:
 
     bound_sum: S = sum |x| |w| (+ |b|) over finite terms: never below it, above it by less than d 2**-50 S; exact on
     a lattice;   n_eff: the number of terms that are not zero. Both are None where they were not asked for.
+    off: how far off the values are, where values near the results were asked for; None where they are the nearest
     """
 
     value: Values
     statistics: Statistics
     bound_sum: Values | None = None
     n_eff: Values | None = None
+    off: Off | None = None
 
 
 def rounded(
-    kind: AnyKind, a: Values, b: Values, bias: Values | None, form: Format, *, full: bool = False
-) -> Rounded:
-    """Return sum a b (+ bias) of a kind of product, correctly rounded to `form`; operands are C-contiguous."""
+    kind: AnyKind, a: Values, b: Values, bias: Values | None, form: Format, *,
+    full: bool = False, close: bool = False,
+) -> Rounded:  # fmt: skip
+    """Return sum a b (+ bias) of a kind of product, correctly rounded to `form`; operands are C-contiguous.
+
+    close: values near the results are enough, in float64 and with all that `full` gives; `Rounded.off` says how near
+    """
     if (np.float64(5e-324) * np.float64(1.0)) == 0:
         raise CnnspecError("this thread flushes subnormals to zero; switch that off to round correctly")
     operands = [a, b] if bias is None else [a, b, bias]
@@ -71,19 +88,22 @@ def rounded(
         sizes = [largest(array) for array in finite]
     if not (a.size and b.size):
         return _without_products(kind, offset, form, full=full)
-    way = way_for(kind, finite, sizes, form, full=full)
+    way = close_way_for(kind, finite, sizes) if close else way_for(kind, finite, sizes, form, full=full)
     value = np.zeros(kind.shape, container(form))
     bound_sum = np.zeros(kind.shape) if full else None
     settle = Settle(kind, finite, form, value, way.short)
-    if not _through(way, settle, offset, bound_sum):
+    off = Off(np.zeros(kind.shape), np.zeros(kind.shape), np.ones(kind.shape, bool)) if close else None
+    if not _through(way, settle, offset, bound_sum, off):
         kind.scratch.held.clear()
         way = sliced(kind, finite, sizes, form, full=full)
         settle = Settle(kind, finite, form, value, way.short)
-        _through(way, settle, offset, bound_sum)
-    special = 0
+        _through(way, settle, offset, bound_sum, None)
+    special = np.zeros(0, np.int64)
     if any(one is not array for one, array in zip(finite, operands, strict=True)):
         special = _propagate(kind, operands, value)
-    statistics = Statistics(way.name, value.size, settle.ambiguous, settle.by_integers, special)
+        for array, settled in zip(off or (), (0.0, 0.0, True), strict=False):
+            array.reshape(-1)[special] = settled
+    statistics = Statistics(way.name, value.size, settle.ambiguous, settle.by_integers, len(special))
     if not full:
         return Rounded(value, statistics)
     count = _counts(kind, finite[0], finite[1])
@@ -91,21 +111,26 @@ def rounded(
         count += (offset != 0).reshape(-1, *([1] * (count.ndim - 2)))
     if bound_sum is not None and way.name == "sliced":  # products below the range of float64 count as nothing
         bound_sum[(count > 0) & (bound_sum < 2.0**-900)] += kind.terms * 5e-324
-    return Rounded(value, statistics, bound_sum, count)
+    return Rounded(value, statistics, bound_sum, count, off)
 
 
-def _through(way: Way, settle: "Settle", offset: Values | None, bound_sum: Values | None) -> bool:
+def _through(
+    way: Way, settle: "Settle", offset: Values | None, bound_sum: Values | None, off: Off | None
+) -> bool:
     """Write all blocks; False, at some point, where so many are open that slices are cheaper than their terms."""
     seen = 0
     for block in settle.kind.blocks(way.a, way.b, way.split):
         column = None if offset is None else offset[block.place[1]]
-        found, undecided, size = way.decide(block, column)
-        _write(settle.value, block, found)
-        if bound_sum is not None and size is not None:
-            _write(bound_sum, block, size)
-        seen += found.size
-        if undecided is not None and undecided.any():
-            settle.later(_flat(settle.kind, block, undecided))
+        found = way.decide(block, column)
+        _write(settle.value, block, found.value)
+        if bound_sum is not None and found.size is not None:
+            _write(bound_sum, block, found.size)
+        if off is not None and found.off is not None:
+            for array, part in zip(off, found.off, strict=True):
+                _write(array, block, part)
+        seen += found.value.size
+        if found.open is not None and found.open.any():
+            settle.later(_flat(settle.kind, block, found.open))
             if way.name == "plain" and settle.taken > PATIENCE + seen // 32:
                 return False
     settle.now()
@@ -236,8 +261,8 @@ def summed(rows: Values, form: Format, budget: int, *, full: bool) -> Rounded:
     return Rounded(value, statistics, sizes, counts) if full else Rounded(value, statistics)
 
 
-def _propagate(kind: AnyKind, operands: list[Values], value: Values) -> int:
-    """Write NaN and infinities where a term is one; return how many there are."""
+def _propagate(kind: AnyKind, operands: list[Values], value: Values) -> Values:
+    """Write NaN and infinities where a term is one; return the flat indices."""
     a, b = (~np.isfinite(array) for array in operands[:2])
     met = _sums(kind, a, np.ones_like(b)) > 0
     met |= _sums(kind, np.ones_like(a), b) > 0
@@ -248,7 +273,7 @@ def _propagate(kind: AnyKind, operands: list[Values], value: Values) -> int:
         signs = [np.where(np.isfinite(array), np.sign(array), array) for array in factors]
         with np.errstate(invalid="ignore"):
             value.reshape(-1)[chosen] = (signs[0] * signs[1]).sum(axis=1)
-    return len(flat)
+    return flat
 
 
 def _sums(kind: AnyKind, a: Values, b: Values) -> Values:

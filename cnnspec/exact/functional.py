@@ -65,7 +65,7 @@ class Convolution:
         """Return y, or with `full` a `Rounded`."""
         x, w, form = as_array("x", x), as_array("w", w), as_format(out_dtype, x)
         bias = None if b is None else as_array("b", b)
-        shape, window = self._window(x, w, bias, stride, padding, dilation, groups, padding_mode)
+        shape, window = self.window(x, w, bias, stride, padding, dilation, groups, padding_mode)
         images = x if x.ndim == len(window.axes) + 2 else x[None]
         if 0 in shape:
             return as_empty(shape, form, full=full)
@@ -85,7 +85,7 @@ class Convolution:
         """
         dy, x, w = as_array("grad_output", grad_output), as_array("x", x), as_array("w", w)
         form = as_format(out_dtype, x)
-        shape, window = self._window(x, w, None, stride, padding, dilation, groups, padding_mode)
+        shape, window = self.window(x, w, None, stride, padding, dilation, groups, padding_mode)
         check_gradient(dy, shape)
         batched = x.ndim == self.spatial + 2
         images, gradient = (x, dy) if batched else (x[None], dy[None])
@@ -96,10 +96,11 @@ class Convolution:
         sizes = (window, groups, len(images), images.shape[1], len(w))
         return gradients(products, sizes, gradient.swapaxes(0, 1), form, Options(full, budget), wanted)
 
-    def _window(
+    def window(
         self, x: Values, w: Values, b: Values | None, stride: Sizes, padding: Sizes | str, dilation: Sizes,
         groups: int, padding_mode: str,
     ) -> tuple[tuple[int, ...], Taps]:  # fmt: skip
+        """Return the shape of y and the window that slides over x; raise what the operator raises."""
         arguments = (hashable(stride), hashable(padding), hashable(dilation), groups, padding_mode)
         return _checked(self.spatial, x.shape, w.shape, None if b is None else b.shape, *arguments)
 
@@ -152,7 +153,7 @@ class LinearLayer:
         x, w, form = as_array("x", x), as_array("w", w), as_format(out_dtype, x)
         bias = None if b is None else as_array("b", b)
         shape = self._shape(x, w)
-        kind = Forward(*self._sizes(x, w), Scratch(budget))
+        kind = Forward(*self.sizes(x, w), Scratch(budget))
         one = rounded(kind, x.reshape(-1, w.shape[1], 1), w[:, :, None], bias, form, full=full)
         return as_result(one, shape, full=full)
 
@@ -171,14 +172,15 @@ class LinearLayer:
             "weight": (WeightGradient, gradient, rows, w.shape),
         }
         sums = gradient.swapaxes(0, 1)
-        return gradients(products, self._sizes(x, w), sums, form, Options(full, budget), wanted)
+        return gradients(products, self.sizes(x, w), sums, form, Options(full, budget), wanted)
 
     def _shape(self, x: Values, w: Values) -> tuple[int, ...]:
         if w.ndim != 2:
             raise ShapeError(f"w of shape {w.shape} must have 2 axes: outputs, inputs", shape=w.shape)
         return Linear(w.shape[1], w.shape[0]).output_shape(x.shape)
 
-    def _sizes(self, x: Values, w: Values) -> tuple[Taps, int, int, int, int]:
+    def sizes(self, x: Values, w: Values) -> tuple[Taps, int, int, int, int]:
+        """Return the sizes of its products: a window of one tap, rows as images."""
         rows = int(np.prod(x.shape[:-1]))
         return taps((1,), (1,), (1,), (1,), ((0, 0),), "zeros"), 1, rows, w.shape[1], w.shape[0]
 

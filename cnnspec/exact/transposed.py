@@ -62,10 +62,7 @@ class TransposedConvolution:
         """Return y, or with `full` a `Rounded`."""
         x, w, form = as_array("x", x), as_array("w", w), as_format(out_dtype, x)
         bias = None if b is None else as_array("b", b)
-        arguments = tuple(map(hashable, (stride, padding, output_padding, groups, dilation)))
-        shape, window = _checked(
-            self.spatial, x.shape, w.shape, None if bias is None else bias.shape, *arguments
-        )
+        shape, window = self.window(x, w, bias, stride, padding, output_padding, groups, dilation)
         if 0 in shape:
             return as_empty(shape, form, full=full)
         images = x if x.ndim == self.spatial + 2 else x[None]
@@ -80,8 +77,7 @@ class TransposedConvolution:
         """Return the correctly rounded gradients of sum grad_output * y; that of the bias does not read `b`."""
         dy, x, w = as_array("grad_output", grad_output), as_array("x", x), as_array("w", w)
         form = as_format(out_dtype, x)
-        arguments = tuple(map(hashable, (stride, padding, output_padding, groups, dilation)))
-        shape, window = _checked(self.spatial, x.shape, w.shape, None, *arguments)
+        shape, window = self.window(x, w, None, stride, padding, output_padding, groups, dilation)
         check_gradient(dy, shape)
         batched = x.ndim == self.spatial + 2
         images, gradient = (x, dy) if batched else (x[None], dy[None])
@@ -91,6 +87,14 @@ class TransposedConvolution:
         }
         sizes = (window, groups, len(images), w.shape[1] * groups, len(w))
         return gradients(products, sizes, gradient.swapaxes(0, 1), form, Options(full, budget), wanted)
+
+    def window(
+        self, x: Values, w: Values, b: Values | None, stride: Sizes, padding: Sizes, output_padding: Sizes,
+        groups: int, dilation: Sizes,
+    ) -> tuple[tuple[int, ...], Taps]:  # fmt: skip
+        """Return the shape of y and the window, which slides over y; raise what the operator raises."""
+        arguments = tuple(map(hashable, (stride, padding, output_padding, groups, dilation)))
+        return _checked(self.spatial, x.shape, w.shape, None if b is None else b.shape, *arguments)
 
 
 @lru_cache(maxsize=256)

@@ -19,12 +19,12 @@ Rump, "Error-free transformations of matrix multiplication", 2012 (the slices).
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-from cnnspec.bounds import Format
+from cnnspec.bounds import FORMATS, Format
 from cnnspec.exact.adjoints import InputGradient, WeightGradient
 from cnnspec.exact.products import Block, Forward, Scratch, Split
 from cnnspec.exact.sums import UNIT, round_pair, round_to, two_sum
@@ -36,8 +36,25 @@ SLACK = 1 + 2.0**-20  # covers the roundings of the norms, of E and of y +- E
 CHUNK = 1 << 15  # elements looked at together where an array is inspected
 
 
+class Off(NamedTuple):
+    """How far values near the results are from them: |value + low - result| <= most; whether they are the nearest."""
+
+    most: Values
+    low: Values
+    nearest: Values
+
+
+class Decided(NamedTuple):
+    """What a way says of a block: the roundings, where they are open, S; for values near the results, how far off."""
+
+    value: Values
+    open: Values | None
+    size: Values | None
+    off: Off | None = None
+
+
 class Way(Protocol):
-    """One of the three ways."""
+    """One of the three ways, or `Close`."""
 
     name: str
     split: Split
@@ -45,8 +62,8 @@ class Way(Protocol):
     a: Values
     b: Values
 
-    def decide(self, block: Block, bias: Values | None) -> tuple[Values, Values | None, Values | None]:
-        """Return the roundings of a block, where they are open, and S."""
+    def decide(self, block: Block, bias: Values | None) -> Decided:
+        """Return what is known of a block."""
         ...
 
 
@@ -60,6 +77,16 @@ def way_for(kind: AnyKind, operands: list[Values], sizes: list[float], form: For
             a, b, form, one_plane(kind.scratch, "none" if full else "squares", full=full), kind.depth
         )
     return sliced(kind, operands, sizes, form, full=full)
+
+
+def close_way_for(kind: AnyKind, operands: list[Values], sizes: list[float]) -> Way:
+    """Return the first way to float64 sums that are exact, within a few units of float64 times S, or nearest."""
+    a, b, *_ = operands
+    if _is_lattice(operands, sizes, kind.terms):
+        return Lattice(a, b, FORMATS["float64"], one_plane(kind.scratch, "none", full=True))
+    if all(_is_short(array) for array in (a, b)):
+        return Close(a, b, one_plane(kind.scratch, "none", full=True), kind.depth)
+    return replace(sliced(kind, operands, sizes, FORMATS["float64"], full=True), close=True)
 
 
 def one_plane(scratch: Scratch, norms: str, *, full: bool) -> Split:
@@ -84,7 +111,7 @@ class Lattice:
     name = "lattice"
     short = True
 
-    def decide(self, block: Block, bias: Values | None) -> tuple[Values, None, Values | None]:
+    def decide(self, block: Block, bias: Values | None) -> Decided:
         """Round each sum once."""
         y, *size = block.planes
         if bias is not None:
@@ -92,7 +119,7 @@ class Lattice:
             if size:
                 size[0] += _column(np.abs(bias), y)
         found = round_to(y, self.form)
-        return (found.copy() if found is y else found), None, size[0] if size else None
+        return Decided(found.copy() if found is y else found, None, size[0] if size else None)
 
 
 @dataclass
@@ -112,7 +139,7 @@ class Plain:
         """E / S: the sum, the bias, and the roundings of y - E and y + E."""
         return (self.depth + 6) * UNIT * SLACK
 
-    def decide(self, block: Block, bias: Values | None) -> tuple[Values, Values, Values | None]:
+    def decide(self, block: Block, bias: Values | None) -> Decided:
         """Round y - E and y + E."""
         y, *size = block.planes
         if bias is not None:
@@ -132,7 +159,29 @@ class Plain:
         below = round_to(y - e, self.form)
         e += y
         above = round_to(e, self.form)
-        return above, below != above, size[0] if size else None
+        return Decided(above, below != above, size[0] if size else None)
+
+
+@dataclass
+class Close:
+    """Products that are exact, and their rounded sums as they are."""
+
+    a: Values
+    b: Values
+    split: Split
+    depth: int
+    name = "close"
+    short = True
+
+    def decide(self, block: Block, bias: Values | None) -> Decided:
+        """Return the sums, off by d u S of the sum and u S of the bias."""
+        y, s = block.planes
+        if bias is not None:
+            y += _column(bias, y)
+            s += _column(np.abs(bias), y)
+        s *= 1 + (self.depth + 6) * 4 * UNIT
+        off = s * ((self.depth + 2) * UNIT * SLACK)
+        return Decided(y, None, s, Off(off, np.zeros(y.shape), s == 0))
 
 
 @dataclass
@@ -141,6 +190,7 @@ class Sliced:
 
     rest: what the sums of the rest, and products below the range of float64, may lose; 0 where slices hold all bits
     scale: the exponent of the power of two that the operands were divided by;   depth: additions of one product
+    close: open outputs are left as they are, with how far they may be off
     """
 
     a: Values
@@ -151,9 +201,10 @@ class Sliced:
     scale: int
     depth: int
     short: bool
+    close: bool = False
     name = "sliced"
 
-    def decide(self, block: Block, bias: Values | None) -> tuple[Values, Values, Values | None]:
+    def decide(self, block: Block, bias: Values | None) -> Decided:
         """Round h + (l - e) and h + (l + e), where h + l is the sum of the planes and of the bias."""
         high, middle, low, *size = block.planes
         assert block.row_norm is not None
@@ -162,7 +213,8 @@ class Sliced:
         l, lost = two_sum(l, low)  # noqa: E741
         e = np.abs(lost)
         if bias is not None:
-            scaled = np.ldexp(bias, -self.scale)
+            with np.errstate(over="ignore"):
+                scaled = np.ldexp(bias, -self.scale)
             whole = np.isfinite(scaled) & (np.ldexp(scaled, self.scale) == bias)
             h, t = two_sum(h, np.broadcast_to(_column(np.where(whole, scaled, 0.0), h), h.shape))
             l, lost = two_sum(l, t)  # noqa: E741
@@ -179,11 +231,18 @@ class Sliced:
         if size:
             s = size[0]
             if self.scale:
-                s = np.where(s > 0, np.maximum(np.ldexp(s, self.scale), 5e-324), 0.0)
+                with np.errstate(over="ignore"):
+                    s = np.where(s > 0, np.maximum(np.ldexp(s, self.scale), 5e-324), 0.0)
             if bias is not None:
                 s += _column(np.abs(bias), s)
             s *= 1 + (self.depth + 6) * 4 * UNIT
-        return above, undecided, s
+        if not self.close:
+            return Decided(above, undecided, s)
+        with np.errstate(over="ignore", invalid="ignore"):
+            value, low = (np.ldexp(part, self.scale) for part in two_sum(h, l))
+            off = np.ldexp(e, self.scale) + 5e-324 * ((e > 0) + (self.scale != 0))
+        off[self._extreme(h) | ~np.isfinite(off) | ~np.isfinite(value)] = np.inf
+        return Decided(value, None, s, Off(off, np.where(np.isfinite(low), low, 0.0), ~undecided))
 
     def _rounded(self, h: Values, l: Values) -> Values:  # noqa: E741
         if self.scale == 0:

@@ -16,6 +16,7 @@ from cnnspec import nested, window
 from cnnspec.errors import ArgumentError, ShapeError
 from cnnspec.nested import Array, Shape
 from cnnspec.op import Windowed, integer, without_defaults
+from cnnspec.ops import large
 from cnnspec.ops.conv_laws import LAWS
 from cnnspec.spec import Pick, Spec, spell
 from cnnspec.window import Window, same_padding
@@ -304,9 +305,13 @@ def _draw_windows(pick: Pick, spatial: int) -> dict[str, Any]:
 
 
 def _draw_channels(pick: Pick, budget: int) -> tuple[int, int, int, Shape]:
-    """Draw (groups, in_channels, out_channels, batch axes) that cost about `budget` per position and tap."""
-    batch: Shape = pick.choice(((1,), (2,), (), (3,), (0,)))
-    budget = max(1, budget // max(1, math.prod(batch)))
+    """Draw (groups, in_channels, out_channels, batch axes) that cost about `budget` per position and tap.
+
+    A batch of 16 or more, from which on torch has kernels of its own, may cost four times as much.
+    """
+    many = ((16,), (17,)) if budget > 2 else ()
+    batch: Shape = pick.choice((*((1,), (2,), (), (3,), (0,)) * 3, *many))
+    budget = max(1, budget * (4 if batch in many else 1) // max(1, math.prod(batch)))
     groups = pick.choice((1, 1, 1, 2, 3, 4, 8, 16))
     counts = (1, 2, 3, 4, 5, 7, 8, 9, 15, 16, 17, 31, 32, 33)
     groups = max(g for g in (1, 2, 3, 4, 8, 16) if g <= min(groups, budget))
@@ -325,6 +330,7 @@ SPECS = tuple(
         laws=LAWS,
         layer=operator.__name__,
         twice=True,
+        large=large.convolution(operator),
     )
     for operator in (Conv1d, Conv2d, Conv3d)
 )

@@ -18,7 +18,7 @@ from cnnspec import laws, nested, window
 from cnnspec.errors import ArgumentError, ShapeError
 from cnnspec.nested import Array, Shape
 from cnnspec.op import Windowed, without_defaults
-from cnnspec.ops import conv
+from cnnspec.ops import conv, large
 from cnnspec.ops.conv_laws import TRANSPOSED
 from cnnspec.spec import Dialect, Pick, Spec, spell
 from cnnspec.window import ReceptiveField, Window
@@ -322,6 +322,7 @@ SPECS = tuple(
         layer=operator.__name__,
         twice=True,
         dialects=DIALECTS,
+        large=large.transposed_convolution(operator),
     )
     for operator in (ConvTranspose1d, ConvTranspose2d, ConvTranspose3d)
 )

@@ -15,6 +15,7 @@ from cnnspec.errors import ArgumentError, ShapeError
 from cnnspec.laws import LINEARITY
 from cnnspec.nested import Array, Shape
 from cnnspec.op import Operator, integer
+from cnnspec.ops import large
 from cnnspec.spec import Call, Law, Pick, Spec
 
 
@@ -146,5 +147,6 @@ SPECS = (
         laws=LAWS,
         layer="Linear",
         twice=True,
+        large=large.linear,
     ),
 )

@@ -18,8 +18,9 @@ AXES = ("operator", "backend", "device", "dtype", "law")
 class Cell:
     """Operator x backend x device x dtype x law, with everything its rows say together.
 
-    `worst_ratio` (largest error in units of its bound), `worst_ulps`, `worst_case`, `model` and `reason`
-    are those of the rows that decide the status; `counts`, `seconds` and `histogram` are sums over all rows.
+    `worst_ratio` (largest error in units of its bound), `worst_ulps`, `worst_case`, its `path` (the kernel that
+    ran it), `model` and `reason` are those of the rows that decide the status; `counts`, `seconds` and `histogram`
+    are sums over all rows.
     """
 
     operator: str
@@ -40,6 +41,7 @@ class Cell:
     link: str = ""
     failure_id: str = ""
     histogram: dict[str, int] | None = None
+    path: str = ""
 
     @property
     def applicable(self) -> bool:
@@ -132,6 +134,7 @@ def _cell(key: Key, rows: Sequence[Row]) -> Cell:
         link=next((link for row in deciding if (link := link_of(row))), ""),
         failure_id=next((text(row, "failure_id") for row in deciding if row.get("failure_id")), ""),
         histogram=sum_histograms(ran),
+        path=text(shown, "path"),
     )
 
 

@@ -3,8 +3,10 @@
 import re
 from collections.abc import Iterable, Sequence
 
+from cnnspec.report import views
 from cnnspec.report.cells import Failure
 from cnnspec.report.matrix import Matrix, Square
+from cnnspec.report.paths import Path, paths_of
 from cnnspec.report.results import Results
 from cnnspec.report.statuses import STATUSES
 from cnnspec.report.values import decimal, thousands, units
@@ -15,6 +17,10 @@ MOST_FAILURES = 20
 MOST_MESSAGE = 400
 
 _MATRIX_CAPTION = "Worst error in units of the proven bound, and laws that hold out of those that apply."
+_PRECISION_CAPTION = "The strictest error model that no case of this run rules out; it decides nothing."
+_PATHS_CAPTION = (
+    "The kernels that were chosen, by their library's names, and which of them keep their error model."
+)
 _SPECIAL = re.compile(r"([\\`*_\[\]#|~$])")
 
 
@@ -29,6 +35,8 @@ def summary_md(results: Results) -> str:
         *_failures("Failures", results.failures),
         *_failures("Known deviations", results.known_deviations),
         f"## Matrix\n\n{_MATRIX_CAPTION}\n\n{_matrix(matrix)}",
+        *_paths(paths_of(results.rows)),
+        *_precision(results),
         _facts(results),
     ]
     room, dropped = MOST_BYTES - 200 - _size("\n\n".join(page)), 0
@@ -117,6 +125,37 @@ def _square(square: Square | None) -> str:
         return f"{status.glyph} {square.status}"
     word = "" if square.status == "pass" else f" {square.status}"
     return " ".join(f"{status.glyph}{word} {units(square.ratio)} {square.passed}/{square.applicable}".split())
+
+
+def _precision(results: Results) -> Iterable[str]:
+    found = views.precision(results.rows).get("fingerprints", ())
+    lines = [
+        [
+            f"**{plain(one.operator)}**",
+            *map(plain, (f"{one.backend} {one.path}".strip(), one.dtype, one.looks_like or "no model")),
+            thousands(one.cases),
+            thousands(one.telling),
+        ]
+        for one in found
+    ]
+    if lines:
+        head = ["operator", "target", "dtype", "consistent with", "cases", "that could tell"]
+        yield f"## Precision fingerprint\n\n{_PRECISION_CAPTION}\n\n{_table(head, lines)}"
+
+
+def _paths(paths: Sequence[Path]) -> Iterable[str]:
+    if not paths:
+        return
+    head = ["target", "path", "dtype", "direction", "cases", "error / bound", "violating", "keeps its model"]
+    lines = (
+        [
+            *map(plain, (path.backend, path.name, path.dtype, path.direction)),
+            *(thousands(path.cases), units(path.worst_ratio), thousands(path.violating), path.verdict),
+            code(f"python reproducers/{path.reproducer}").replace("|", "\\|") if path.reproducer else "",
+        ]
+        for path in paths
+    )
+    yield f"## Paths\n\n{_PATHS_CAPTION}\n\n{_table([*head, 'reproducer'], lines)}"
 
 
 def _facts(results: Results) -> str:

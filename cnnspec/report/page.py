@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from cnnspec.report import charts, views
 from cnnspec.report.matrix import Matrix
+from cnnspec.report.paths import paths_of
 from cnnspec.report.results import Results
 from cnnspec.report.statuses import STATUSES
 from cnnspec.report.values import as_float, duration, percent, plural, thousands, units
@@ -80,8 +81,10 @@ def _sections(coverage: "Coverage | None", problems: list[str]) -> list[tuple[st
         ("failures", "Failures", _failures),
         ("known", "Known deviations", _known),
         ("matrix", "Matrix", _matrix),
+        ("paths", "Paths", _paths),
         ("laws", "Law by law", _laws),
         ("errors", "Error histograms", lambda results: _errors(results, problems)),
+        ("precision", "Precision fingerprint", lambda results: views.precision(results.rows)),
         ("coverage", "Input coverage", lambda results: _coverage(results, coverage)),
         ("run", "Run and environment", _run),
         ("method", "How to read this", lambda _: {"all_statuses": list(STATUSES.values())}),
@@ -118,6 +121,11 @@ def _matrix(results: Results) -> Mapping[str, Any]:
         "rows": views.matrix_rows(matrix),
         "totals": [matrix.total(column) for column in columns],
     }
+
+
+def _paths(results: Results) -> Mapping[str, Any]:
+    found = paths_of(results.rows)
+    return {"paths": found} if found else {}
 
 
 def _laws(results: Results) -> Mapping[str, Any]:

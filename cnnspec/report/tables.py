@@ -15,12 +15,12 @@ CELL_COLUMNS = (
     *("status", "reason", "issue_url"),
     *("examples", "discriminating", *(f"examples_{word}" for word in STATUSES), "seconds"),
     *("err_max_bound_units", "err_max_ulp", "err_exact_fraction", "hist_bins", "hist_counts"),
-    *("worst_case", "failure_id"),
+    *("worst_case", "path", "failure_id"),
 )
 FAILURE_COLUMNS = (
     *("failure_id", "operator", "backend", "device", "dtype", "law", "status", "case", "minimal_case"),
     *("worst_index", "expected", "actual", "error", "bound", "ratio", "wrong_elements", "elements"),
-    *("message", "looks_like", "reason", "issue_url", "reproducer", "occurrences"),
+    *("message", "looks_like", "reason", "issue_url", "reproducer", "occurrences", "path"),
 )
 
 
@@ -59,6 +59,7 @@ def _cell_record(cell: Cell) -> dict[str, Any]:
         "hist_bins": " ".join(bins),
         "hist_counts": " ".join(map(str, bins.values())),
         "worst_case": cell.worst_case,
+        "path": cell.path,
         "failure_id": cell.failure_id,
     }
 

@@ -209,3 +209,14 @@ def histogram_table(histograms: Sequence[Histogram]) -> tuple[list[int], list[tu
     """Lay out the numbers behind the drawings: the bins that occur, and each operator's counts."""
     exponents = sorted({e for one in histograms for e in (*one.within, *one.beyond) if one.count(e)})
     return exponents, [(one.operator, one.exact, [one.count(e) for e in exponents]) for one in histograms]
+
+
+def precision(rows: Iterable[Row]) -> dict[str, Any]:
+    """Lay out the precision fingerprints; nothing where no row has one."""
+    told = [row for row in rows if row.get("models") is not None]
+    if not told:
+        return {}
+    from cnnspec import fingerprints  # brings in the exact engine
+
+    found = fingerprints.summary(told)
+    return {"fingerprints": found, "has_paths": any(one.path for one in found)} if found else {}

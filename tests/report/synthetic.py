@@ -201,6 +201,30 @@ def story() -> list[Entry]:
     return [header(), *lines, end()]
 
 
+def paths() -> list[Entry]:
+    """Kernels of which one keeps its model, one breaks it, and one breaks it where numbers are not finite."""
+    slow = {"path": "Slow2d", "dtype": "float16", "law": "backward"}
+    broken = {"path": "Nnpack<Spatial>", "backend": "torch-native"}
+    odd = {"path": "SlowTranspose2d", "law": "backward", "expected": "0x0.0p+0", "actual": "nan"}
+    lines = [
+        *(row(path="Mkldnn", ratio=ratio) for ratio in (0.25, 0.75, None)),
+        row(path="Mkldnn", law="double_backward", ratio=0.0),
+        row(**slow, ratio=0.5),
+        row("xfail", **slow, reproducer=None, ratio=3.0),
+        row("xfail", **slow, reproducer="slow.py", ratio=2.0),
+        row("fail", **broken, ratio="inf", reproducer="a b.py"),
+        row("xfail", **odd, ratio="inf", reproducer=None),
+        row(path="SlowTranspose2d", law="backward", ratio=0.125),
+        # neither was judged by an error model, or called at all
+        row("fail", path="Mkldnn", law="linearity"),
+        row("xfail", **slow, message="", reason="not called: it crashes", ratio=None),
+        row("unsupported", path="Mkldnn"),
+        row("crash", path="Mkldnn"),
+        row("fail"),
+    ]
+    return [header(), *lines, end()]
+
+
 def never_ran(status: str, **changes: Any) -> Entry:
     """A cell without a case."""
     base = {"kind": "cell", "operator": "conv2d", "backend": "torch", "device": "cpu", "dtype": "float32"}

@@ -1,0 +1,97 @@
+"""Exact results of layers that pool, add or clip, from the engine: what the judge holds outputs and gradients to.
+
+Values are the nearest float64 numbers, or copies; exact numbers for the elements that ask for them come from the
+operator's own loop.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy.typing as npt
+
+from cnnspec.exact.averages import (
+    adaptive_avg_pool1d,
+    adaptive_avg_pool2d,
+    adaptive_avg_pool3d,
+    avg_pool1d,
+    avg_pool2d,
+    avg_pool3d,
+)
+from cnnspec.exact.elementwise import add, relu
+from cnnspec.exact.engine import Rounded
+from cnnspec.exact.layers import unit_of
+from cnnspec.exact.maxima import max_pool1d, max_pool2d, max_pool3d
+from cnnspec.exact.results import Exact, Nearest
+from cnnspec.op import Operator, arguments_of
+from cnnspec.ops.adaptive_pool import _AdaptiveAvgPool
+from cnnspec.ops.combine import Add
+from cnnspec.ops.pointwise import ReLU
+from cnnspec.ops.pool import _AvgPool, _MaxPool
+
+Values = npt.NDArray[Any]
+
+MAXIMA = {1: max_pool1d, 2: max_pool2d, 3: max_pool3d}
+AVERAGES = {1: avg_pool1d, 2: avg_pool2d, 3: avg_pool3d}
+ADAPTIVE = {1: adaptive_avg_pool1d, 2: adaptive_avg_pool2d, 3: adaptive_avg_pool3d}
+
+
+def outputs(operator: Operator, operands: Sequence[Values], slowly: Callable[[], Exact]) -> Exact | None:
+    """Return the exact outputs; None of other operators, of empty arrays and of integers.
+
+    slowly: the same from the operator's loop, for single elements
+    """
+    shape = _served(operator, operands)
+    if shape is None:
+        return None
+    if isinstance(operator, _MaxPool):
+        found = MAXIMA[operator.spatial](operands[0], **arguments_of(operator))
+        copies, indices = found if operator.return_indices else (found, None)
+        return Exact(shape, copies=copies, indices=None if indices is None else indices.ravel())
+    if isinstance(operator, ReLU):
+        return Exact(shape, copies=relu(operands[0]), constants=operands[0] < 0)
+    unit = min(map(unit_of, operands))
+    if isinstance(operator, Add):
+        return Nearest(shape, add(operands[0], operands[1], full=True), slowly, unit)
+    assert isinstance(operator, _AvgPool | _AdaptiveAvgPool)
+    average: Any = (ADAPTIVE if isinstance(operator, _AdaptiveAvgPool) else AVERAGES)[operator.spatial]
+    found = average(operands[0], full=True, **arguments_of(operator))
+    divisors = [abs(divisor) for divisor in operator.divisors(operands[0].shape)]
+    return Nearest(shape, found, slowly, unit, divisors, operator.divisions)
+
+
+def gradients(
+    operator: Operator, dy: Values, operands: Sequence[Values], slowly: Callable[[], list[Exact | None]]
+) -> list[Exact | None] | None:
+    """Return the exact gradients of sum dy * y; None as `outputs` does."""
+    if _served(operator, operands) is None or 0 in dy.shape:
+        return None
+    if isinstance(operator, Add):
+        found: list[Rounded] = list(add.backward(dy, operands[0], operands[1], full=True))
+    elif isinstance(operator, ReLU):
+        found = [relu.backward(dy, operands[0], full=True)]
+    else:
+        pools: Any = MAXIMA if isinstance(operator, _MaxPool) else AVERAGES
+        pools = ADAPTIVE if isinstance(operator, _AdaptiveAvgPool) else pools
+        assert isinstance(operator, _MaxPool | _AvgPool | _AdaptiveAvgPool)
+        found = [pools[operator.spatial].backward(dy, operands[0], full=True, **arguments_of(operator))]
+    unit = unit_of(dy) if isinstance(operator, _MaxPool | ReLU) else None
+
+    def one(place: int) -> Callable[[], Exact]:
+        def slow() -> Exact:
+            gradient = slowly()[place]
+            assert gradient is not None
+            return gradient
+
+        return slow
+
+    return [Nearest(operands[i].shape, rounded, one(i), unit) for i, rounded in enumerate(found)]
+
+
+def _served(operator: Operator, operands: Sequence[Values]) -> tuple[int, ...] | None:
+    """Return the output's shape where the engine has the operator."""
+    if not isinstance(operator, _MaxPool | _AvgPool | _AdaptiveAvgPool | Add | ReLU):
+        return None
+    if any(array.dtype.kind != "f" or not array.size for array in operands):
+        return None
+    shape = operator.output_shape(*(array.shape for array in operands))
+    return None if 0 in shape else shape

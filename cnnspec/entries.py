@@ -43,7 +43,7 @@ def on_backend(entry: casebook.Entry, target: str) -> casebook.Call:
             import pytest
 
             pytest.skip(f"{target}: {error}")
-        results = [nested.unravel(output.values, output.shape) for output in outputs]
+        results = [nested.unravel(np.asarray(output.values).tolist(), output.shape) for output in outputs]
         return tuple(results) if len(results) > 1 else results[0]
 
     return call

@@ -117,6 +117,9 @@ class ChunkItem(pytest.Item):
     def runtest(self) -> None:
         """Judge the cases that have no row yet, under a watchdog that ends the process after `case_seconds`."""
         folder = self.path.parent
+        finished = folder / f"{self.name}.finished"
+        if finished.exists():  # by pytest before it broke down
+            return
         session = _session(self.config, self.plan, folder)
         mark = folder / f"{self.name}.mark"
         with mark.open("w", encoding="utf-8") as file, (folder / f"{self.name}.trace").open("w") as trace:
@@ -136,6 +139,7 @@ class ChunkItem(pytest.Item):
                     _note_done(folder, self.name, row)
             finally:
                 faulthandler.cancel_dump_traceback_later()
+        finished.touch()
         for suffix in (".mark", ".trace", ".done"):
             (folder / f"{self.name}{suffix}").unlink(missing_ok=True)
 

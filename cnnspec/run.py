@@ -15,7 +15,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from cnnspec._version import __version__
 from cnnspec.backends import Backend
@@ -27,6 +27,9 @@ from cnnspec.judge import Row, Trial
 from cnnspec.report.results import Results
 
 Progress = Callable[[Mapping[str, Any]], None]
+
+INTERNAL_ERROR = 3
+"""Exit status of pytest where pytest itself failed."""
 
 LIBRARIES = ("numpy", "hypothesis")
 
@@ -146,7 +149,8 @@ def run_here(plan: Plan, backends: Sequence[Backend]) -> Results:
 def run_workers(plan: Plan, directory: Path, jobs: int = 0, progress: Progress | None = None) -> Results:
     """Run a plan in worker processes under pytest-xdist and return what `directory/results.jsonl` then holds.
 
-    A call that ends its worker, or outlasts `plan.case_seconds`, is one row; Ctrl-C keeps what has been found.
+    A call that ends its worker, or outlasts `plan.case_seconds`, is one row; Ctrl-C keeps what has been found. Where
+    pytest itself breaks down, as its schedulers may over workers that die, the chunks that are left run in a new one.
     """
     session = Session(plan)
     plan = _with_earlier_failures(plan, directory)
@@ -158,20 +162,24 @@ def run_workers(plan: Plan, directory: Path, jobs: int = 0, progress: Progress |
     record = directory / "results.jsonl"
     if not record.exists():
         _append(record, header(plan, session.backends, "worker processes"))
-    interrupted = False
-    with (folder / "pytest.log").open("w") as log:
-        process = subprocess.Popen(  # noqa: S603 - our own interpreter
-            _command(folder, jobs), stdout=log, stderr=log, env=_worker_environment()
-        )
-        try:
-            for row in _follow(record, process):
-                if progress:
-                    progress(row)
-        except KeyboardInterrupt:
-            interrupted = True
-            _stop(process)
+    interrupted, found, code = False, 1, INTERNAL_ERROR
+    with (folder / "pytest.log").open("w") as log, record.open(encoding="utf-8") as entries:
+        while code == INTERNAL_ERROR and found and not interrupted:
+            found = 0
+            process = subprocess.Popen(  # noqa: S603 - our own interpreter
+                _command(folder, jobs), stdout=log, stderr=log, env=_worker_environment()
+            )
+            try:
+                for row in _follow(entries, process):
+                    found += 1
+                    if progress:
+                        progress(row)
+            except KeyboardInterrupt:
+                interrupted = True
+                _stop(process)
+            code = process.returncode
     _append(record, _end(started, interrupted))
-    _report_breakdown(process.returncode, folder, record, interrupted)
+    _report_breakdown(code, folder, record, interrupted)
     shutil.rmtree(folder, ignore_errors=True)
     return Results.read(record)
 
@@ -204,19 +212,18 @@ def _worker_environment() -> dict[str, str]:
     return {**kept, **single, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "PYTHONPATH": path}
 
 
-def _follow(record: Path, process: "subprocess.Popen[bytes]") -> Iterator[Mapping[str, Any]]:
+def _follow(entries: TextIO, process: "subprocess.Popen[bytes]") -> Iterator[Mapping[str, Any]]:
     """Yield the entries that appear in the record until the process ends."""
-    with record.open(encoding="utf-8") as file:
-        rest = ""
-        while True:
-            running = process.poll() is None
-            rest += file.read()
-            *lines, rest = rest.split("\n")
-            for line in lines:
-                yield json.loads(line)
-            if not running:
-                return
-            time.sleep(0.2)
+    rest = ""
+    while True:
+        running = process.poll() is None
+        rest += entries.read()
+        *lines, rest = rest.split("\n")
+        for line in lines:
+            yield json.loads(line)
+        if not running:
+            return
+        time.sleep(0.2)
 
 
 def _stop(process: "subprocess.Popen[bytes]") -> None:

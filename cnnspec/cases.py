@@ -10,6 +10,7 @@ import ast
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 from cnnspec import ops
@@ -58,7 +59,7 @@ class Case:
         """The Spec of the operator."""
         return ops.spec(self.operator)
 
-    @property
+    @cached_property
     def operation(self) -> Operator:
         """The operator with its arguments."""
         return self.spec.operator(**self.arguments)

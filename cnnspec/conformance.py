@@ -175,8 +175,7 @@ class Session:
     def cases(self, chunk: Chunk) -> list[Case]:
         """Return the chunk's part of its cell's ordered list of cases."""
         size = min(CHUNK, self.plan.examples - chunk.number * CHUNK)
-        drawn = generate(self.strategy(chunk.operator, chunk.dtype), self.seed(chunk), _with_repeats(size))
-        return drawn[:size]
+        return generate(self.strategy(chunk.operator, chunk.dtype), self.seed(chunk), size)
 
     def seed(self, chunk: Chunk) -> int:
         """Return the seed of a chunk: cells and chunks draw independently."""
@@ -323,7 +322,6 @@ class Session:
         """Put the smallest case that fails into the row, with its operands and a reproducer."""
         law, smallest = row["law"], case
         if row["index"] >= 0:
-            examples = _with_repeats(min(CHUNK, self.plan.examples - chunk.number * CHUNK))
             strategy = self.strategy(case.operator, case.dtype)
 
             def breaks(candidate: Case) -> bool:
@@ -333,7 +331,7 @@ class Session:
             seconds = self.plan.shrink_seconds
             if self.plan.deadline is not None:
                 seconds = min(seconds, max(0.5, self.plan.deadline - time.time()))
-            smallest = shrink(case, strategy, self.seed(chunk), examples, breaks, seconds)
+            smallest = shrink(case, strategy, self.seed(chunk), breaks, seconds)
         explained = next((r for r in Trial(smallest).rows(backend, [law]) if r["status"] == "fail"), None)
         if explained is not None:
             explained.pop("raised", None)
@@ -348,11 +346,6 @@ class Session:
         row["operands"] = operands_of(culprit)
         target = self.target_of.get(backend.name, backend.name)
         attach_reproducer(row, culprit, backend, target, self.plan.case_seconds, self.on_failure)
-
-
-def _with_repeats(size: int) -> int:
-    """Return how many draws give about `size` different cases."""
-    return size + size // 3 + 1
 
 
 def _once() -> Callable[[str], bool]:

@@ -79,9 +79,11 @@ def unravel(values: Sequence[Any], shape: Shape) -> Array:
     if not shape:
         return values[0]
     rows: list[Any] = list(values)
+    empty = 0 in shape  # else the rows tell their shapes themselves
     for axis in range(len(shape) - 1, 0, -1):
         size, outer = shape[axis], math.prod(shape[:axis])
-        rows = [Nested(rows[row * size : (row + 1) * size], shape[axis:]) for row in range(outer)]
+        parts = (rows[row * size : (row + 1) * size] for row in range(outer))
+        rows = [Nested(part, shape[axis:]) for part in parts] if empty else [*parts]
     return Nested(rows, shape)
 
 

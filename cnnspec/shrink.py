@@ -1,6 +1,8 @@
 """The smallest case that still fails: first the geometry, by Hypothesis; then the data, element by element."""
 
 import contextlib
+import itertools
+import math
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -13,6 +15,9 @@ from hypothesis.strategies import SearchStrategy
 from cnnspec import data
 from cnnspec.cases import GRAD_OUTPUT, Case
 
+MOST = 20_000
+"""Elements of a case whose data are made simpler."""
+
 Fails = Callable[[Case], bool]
 
 QUIET: dict[str, Any] = {
@@ -23,19 +28,32 @@ QUIET: dict[str, Any] = {
 }
 
 
+DRAWS = 11
+"""Draws of one run of Hypothesis: after so many it begins to draw variations of what it has drawn, not other cases."""
+
+BARREN = 3
+"""After so many runs without a case that is new a strategy counts as exhausted."""
+
+
 def generate(strategy: SearchStrategy[Case], seed_value: int, examples: int) -> list[Case]:
-    """Return an ordered list of up to `examples` different cases: the same for the same seed."""
+    """Return `examples` different cases, fewer where there are no more: the same list for the same seed."""
     drawn: dict[str, Case] = {}
+    barren = 0
+    for run in itertools.count():
+        before = len(drawn)
 
-    @seed(seed_value)
-    @settings(max_examples=examples, phases=[Phase.generate], **QUIET)
-    @given(strategy)
-    def collect(case: Case) -> None:
-        drawn.setdefault(str(case), case)
+        @seed(f"{seed_value} {run}")
+        @settings(max_examples=DRAWS, phases=[Phase.generate], **QUIET)
+        @given(strategy)
+        def collect(case: Case) -> None:
+            drawn.setdefault(str(case), case)
 
-    with contextlib.suppress(Unsatisfiable):
-        collect()
-    return list(drawn.values())
+        with contextlib.suppress(Unsatisfiable):
+            collect()
+        barren = 0 if len(drawn) > before else barren + 1
+        if len(drawn) >= examples or barren == BARREN:
+            break
+    return list(drawn.values())[:examples]
 
 
 class _Fails(AssertionError):
@@ -46,7 +64,6 @@ def shrink(
     case: Case,
     strategy: SearchStrategy[Case],
     seed_value: int,
-    examples: int,
     fails: Fails,
     seconds: float = 4.0,
 ) -> Case:
@@ -57,34 +74,39 @@ def shrink(
     limit = time.monotonic() + seconds
     known: dict[str, bool] = {str(case): True}
     best, reached = case, False
+    for run in itertools.count():
 
-    @seed(seed_value)
-    @settings(
-        max_examples=examples, phases=[Phase.generate, Phase.shrink], report_multiple_bugs=False, **QUIET
-    )
-    @given(strategy)
-    def probe(candidate: Case) -> None:
-        nonlocal best, reached
-        line = str(candidate)
-        reached = reached or line == str(case)
-        if not reached:
-            return
-        if line not in known and time.monotonic() < limit:
-            known[line] = fails(candidate)
-        if known.get(line):
-            best = candidate
-            raise _Fails
+        @seed(f"{seed_value} {run}")
+        @settings(
+            max_examples=DRAWS, phases=[Phase.generate, Phase.shrink], report_multiple_bugs=False, **QUIET
+        )
+        @given(strategy)
+        def probe(candidate: Case) -> None:
+            nonlocal best, reached
+            line = str(candidate)
+            reached = reached or line == str(case)
+            if not reached:
+                return
+            if line not in known and time.monotonic() < limit:
+                known[line] = fails(candidate)
+            if known.get(line):
+                best = candidate
+                raise _Fails
 
-    with contextlib.suppress(_Fails, HypothesisException):
-        probe()
+        with contextlib.suppress(_Fails, HypothesisException):
+            probe()
+        if reached or time.monotonic() > limit:
+            break
     return simplify(best, fails, limit + seconds / 2)
 
 
 def simplify(case: Case, fails: Fails, limit: float) -> Case:
     """Return `case` with explicit data, as many of them 0 or small integers as it can have and still fail.
 
-    Operands that are not any numbers (indices, variances) stay as they were drawn.
+    Operands that are not any numbers (indices, variances) stay as they were drawn, and so do all of a large case.
     """
+    if sum(math.prod(shape) for shape in case.operand_shapes().values()) > MOST:
+        return case
     values = {name: array.ravel().tolist() for name, array in data.operands(case).items()}
     explicit = case.with_data(values)
     if case.layout:

@@ -7,6 +7,7 @@ to the smallest geometry first. `cases("conv2d")` is what `cnnspec check` runs.
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import cache
 from typing import Any, TypeVar
 
 from hypothesis import strategies as st
@@ -28,11 +29,16 @@ class _Drawn:
         self._draw = draw
 
     def integer(self, low: int, high: int) -> int:
-        return int(self._draw(st.integers(low, high)))
+        return int(self._draw(_integers(low, high)))
 
     def choice(self, options: Sequence[T]) -> T:
-        chosen: T = self._draw(st.sampled_from(options))
-        return chosen
+        return options[self.integer(0, len(options) - 1)]
+
+
+@cache
+def _integers(low: int, high: int) -> st.SearchStrategy[int]:
+    """Return one strategy for each range: to make it anew costs as much as to draw from it."""
+    return st.integers(low, high)
 
 
 @st.composite
@@ -65,32 +71,30 @@ def cases(
     layers:  draw what only a layer takes too (padding_mode);   where: keep only the cases that it accepts
     large:   draw now and then a layer of the size that networks have
     """
-    domain = ops.spec(operator).large
-    if large and domain is not None and draw(st.sampled_from((False,) * (LARGE_ONE_IN - 1) + (True,))):
-        drawn_large, inputs = domain(_Drawn(draw))
+    domain, pick = ops.spec(operator).large, _Drawn(draw)
+    if large and domain is not None and pick.integer(1, LARGE_ONE_IN) == LARGE_ONE_IN:
+        drawn_large, inputs = domain(pick)
         arguments = dict(drawn_large)
     else:
         arguments, inputs = draw(geometries(operator))
     if not layers:
         arguments.pop("padding_mode", None)
     drawn: dict[str, str] = {}
-    if draw(st.sampled_from((False, True))):
+    if pick.choice((False, True)):
         case = Case(operator, arguments, inputs)
         shapes = {**case.operand_shapes(), GRAD_OUTPUT: case.operation.output_shape(*inputs)}
         # Hypothesis alone repeats itself too much; this seed is drawn like everything else
-        mixed = random.Random(draw(st.integers(0, 2**32 - 1)))  # noqa: S311 - no secret
+        mixed = random.Random(pick.integer(0, 2**32 - 1))  # noqa: S311 - no secret
         drawn = {name: mixed.choice(_telling(shape, layouts)) for name, shape in shapes.items()}
         drawn = {name: layout for name, layout in drawn.items() if layout != "contiguous"}
     if ops.spec(operator).judged == "copy" and "special" in regimes:
         regimes = (*regimes, "special", "special")  # what compares and copies goes wrong there
-    regime = (
-        draw(st.sampled_from(regimes)) if dtype[0] != "i" else draw(st.sampled_from(("integers", "special")))
-    )
-    case = Case(operator, arguments, inputs, dtype, regime, draw(st.integers(0, 2**32 - 1)), layout=drawn)
+    regime = pick.choice(regimes if dtype[0] != "i" else ("integers", "special"))
+    case = Case(operator, arguments, inputs, dtype, regime, pick.integer(0, 2**32 - 1), layout=drawn)
     able = case.differentiated
     if len(able) > 1:
         subsets = [able[:i] + able[i + 1 :] for i in range(len(able))] + [(name,) for name in able]
-        grad = draw(st.sampled_from((None, None, *dict.fromkeys(subsets))))
+        grad = pick.choice((None, None, *dict.fromkeys(subsets)))
         case = replace(case, grad=grad)
     return case if where(case) else draw(st.nothing())
 

@@ -27,7 +27,7 @@ def test_geometry_shrinks_to_what_the_bug_needs() -> None:
         return bool(case.arguments.get("groups", 1) > 1)
 
     found = next(case for case in generate(STRATEGY, 0, 150) if fails(case))
-    smallest = shrink(found, STRATEGY, 0, 150, fails)
+    smallest = shrink(found, STRATEGY, 0, fails)
 
     assert smallest.arguments["groups"] == 2
     assert smallest.arguments["in_channels"] == smallest.arguments["out_channels"] == 2
@@ -53,7 +53,7 @@ def test_data_shrink_to_zeros_and_ones() -> None:
 def test_a_case_that_fails_once_only_is_kept_as_it_is() -> None:
     found = generate(STRATEGY, 0, 20)[5]
 
-    assert shrink(found, STRATEGY, 0, 20, lambda case: False) == found
+    assert shrink(found, STRATEGY, 0, lambda case: False) == found
 
 
 def test_indices_stay_as_they_were_drawn() -> None:

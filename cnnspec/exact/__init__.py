@@ -19,7 +19,7 @@ import numpy.typing as npt
 from cnnspec import nested, rounding
 from cnnspec.errors import CnnspecError
 from cnnspec.exact import layers, planes
-from cnnspec.exact.balls import enclosed, evaluate_function
+from cnnspec.exact.balls import all_enclosed, enclosed, evaluate_function
 from cnnspec.exact.integers import common_unit, scaled
 from cnnspec.exact.results import Exact
 from cnnspec.nested import Array, Shape
@@ -123,6 +123,8 @@ def gradients(
 
 def updates(operator: Operator, operands: Mapping[str, Values]) -> dict[str, Exact]:
     """Return the exact new values of the operands that a call changes."""
+    if type(operator).updates is Operator.updates:
+        return {}
     nested_operands = [_nested(array) for array in operands.values()]
     found: dict[str, Exact] = {}
     for name in operator.updates(*nested_operands):
@@ -231,16 +233,12 @@ def _gradients_from_balls(
     operator: Operator, grad_output: Values, operands: Mapping[str, Values], wanted: Sequence[str]
 ) -> dict[str, Exact]:
     plain = [_nested(array) for array in (grad_output, *operands.values())]
-    found = {}
-    for place, (name, array) in enumerate(operands.items()):
-        if name in wanted:
-            fields = enclosed(
-                plain,
-                lambda *numbers, place=place: operator.gradients(*numbers)[place],
-                lambda *numbers, place=place: operator.gradient_terms(*numbers)[place],
-            )
-            found[name] = Exact(array.shape, **fields)
-    return found
+    found = all_enclosed(plain, operator.gradients, operator.gradient_terms)
+    return {
+        name: Exact(array.shape, **fields)
+        for (name, array), fields in zip(operands.items(), found, strict=True)
+        if name in wanted and fields is not None
+    }
 
 
 def _input_shapes(spec: Spec, operands: Mapping[str, Values]) -> list[Shape]:

@@ -30,14 +30,30 @@ def enclosed(
     operands: Sequence[Array], value: Callable[..., Array], bound: Callable[..., RoundingTerms]
 ) -> dict[str, Any]:
     """Return the fields of an `Exact` for `value` and its `bound`, run on balls; integers stay integers."""
+    found = all_enclosed(operands, lambda *numbers: [value(*numbers)], lambda *numbers: [bound(*numbers)])[0]
+    assert found is not None
+    return found
+
+
+def all_enclosed(
+    operands: Sequence[Array],
+    values: Callable[..., Sequence[Array | None]],
+    bounds: Callable[..., Sequence[RoundingTerms | None]],
+) -> list[dict[str, Any] | None]:
+    """Return, for several `values` and their `bounds` at once, what `enclosed` returns for one; None for None."""
     with flint.ctx.workprec(PRECISION):
         numbers = [nested.elementwise(_ball, array) for array in operands]
-        terms = bound(*numbers)
-        outputs = [flint.arb(number) for number in nested.ravel(value(*numbers))]
-        magnitudes = [flint.arb(number).abs_upper() for number in terms.magnitude]
-        reaches = [flint.arb(number).abs_upper() for number in terms.reach or ()]
-        faint = [flint.arb(number).abs_upper() for number in terms.faint or ()]
-        roundings = [_ceiling(flint.arb(count)) for count in terms.roundings]
+        pairs = zip(values(*numbers), bounds(*numbers), strict=True)
+        return [None if value is None or terms is None else _fields(value, terms) for value, terms in pairs]
+
+
+def _fields(value: Array, terms: RoundingTerms) -> dict[str, Any]:
+    """Return the fields of one result, in the precision that its numbers have."""
+    outputs = [flint.arb(number) for number in nested.ravel(value)]
+    magnitudes = [flint.arb(number).abs_upper() for number in terms.magnitude]
+    reaches = [flint.arb(number).abs_upper() for number in terms.reach or ()]
+    faint = [flint.arb(number).abs_upper() for number in terms.faint or ()]
+    roundings = [count if type(count) is int else _ceiling(flint.arb(count)) for count in terms.roundings]
     special = {i: _special(ball) for i, ball in enumerate(outputs) if not ball.is_finite()}
     unknown = [0 if i in special else BEYOND for i in range(len(outputs))]
     values = [_in_units(ball.mid()) if ball.is_finite() else 0 for ball in outputs]

@@ -117,10 +117,8 @@ def _rounded(values: Values, form: Format) -> Values:
     return round_to(values, form).astype(np.float64)
 
 
-def facts(
-    exact: Exact, values: Sequence[Any], case: Case, operands: Mapping[str, Any], *, thorough: bool = True
-) -> dict[str, Any]:
-    """Return the fields of a row that `summary` reads: `models`, and where `thorough` `apart`, which would have shown.
+def facts(exact: Exact, values: Sequence[Any], case: Case, operands: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the fields of a row that `summary` reads: `models`, and `apart`, which would have shown.
 
     Nothing where neither could say anything: other data than REGIMES, operators that are no sums of products.
     """
@@ -128,7 +126,7 @@ def facts(
         return {}
     if exact.copies is not None or not exact.varies():
         return {}
-    apart = would_show(exact, case, operands) if thorough else ()
+    apart = would_show(exact, case, operands)
     return {"models": list(consistent(exact, values, case.dtype)), "apart": list(apart)}
 
 

@@ -144,6 +144,7 @@ def agrees(fast: exact.Exact, slow: exact.Exact) -> None:
     assert str(fast.special) == str(slow.special)
     finite = [i for i in range(math.prod(slow.shape)) if i not in slow.special]
     for i in finite:
+        assert (fast.value(i), fast.size(i)) == (slow.value(i), slow.size(i))
         assert fast.divisor(i) == slow.divisor(i) or fast.divisors is None
         size = float(fast.near.size[i])
         if math.isinf(size):

@@ -182,6 +182,20 @@ def test_a_backend_brings_its_own_arrays() -> None:
     assert Trial(case).violates(wrong, "forward")
 
 
+def test_an_output_in_memory_that_the_next_call_overwrites_still_shows_that_calls_differ() -> None:
+    kept = torch.zeros(3, dtype=torch.float64)
+
+    def relu(x: torch.Tensor, calls: list[int] = []) -> torch.Tensor:  # noqa: B006 - its state is the point
+        calls.append(1)
+        return kept.copy_(x.clamp(min=0) * (1.0 if len(calls) == 1 else 2.0))
+
+    case = Case.parse("relu(input=(3,), dtype='float64', data={'input': [1.0, -2.0, 3.0]})")
+    found = rows(relu, case)
+
+    assert found["forward"]["status"] == "pass"
+    assert found["repeatable"]["message"] == "two identical calls differ at [0]: 1.0 and 2.0"
+
+
 LAST = "conv2d(in_channels=2, out_channels=3, kernel_size=2, input=(2, 2, 4, 5), layout={'input': 'channels_last'})"
 
 

@@ -68,7 +68,8 @@ def output(array: Any) -> Output:
     host = array.detach()
     host = torch.full(host.shape, math.nan) if host.is_meta else host.cpu()
     name = NAMES_OF_DTYPES.get(host.dtype, str(host.dtype).removeprefix("torch."))
-    flat = (host.double() if host.is_floating_point() else host).flatten()
+    kind = torch.float64 if host.is_floating_point() else host.dtype
+    flat = host.to(kind, copy=True).flatten()  # a target may use the memory of its output again
     return Output(flat.numpy(), tuple(host.shape), name, array.device.type, _formats(array))
 
 

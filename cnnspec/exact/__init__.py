@@ -10,7 +10,7 @@ import importlib
 import math
 from collections.abc import Mapping, Sequence
 from fractions import Fraction
-from functools import cache, partial
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -52,11 +52,11 @@ _ENGINE = {
 def evaluate(spec: Spec, operator: Operator, operands: Mapping[str, Values]) -> Exact:
     """Return the exact outputs of `operator` on float64 (or integer) arrays of any represented format."""
     arrays = list(operands.values())
-    by_loops = partial(_by_loops, spec, operator, arrays)
-    for found in (layers.outputs(operator, arrays), planes.outputs(operator, arrays, by_loops)):
+    for served in (layers.outputs, planes.outputs):
+        found = served(operator, arrays)
         if found is not None:
             return found
-    return by_loops()
+    return _by_loops(spec, operator, arrays)
 
 
 def _by_loops(spec: Spec, operator: Operator, arrays: list[Values]) -> Exact:

@@ -1,12 +1,15 @@
 """Exact results of layers that pool, add or clip, from the engine: what the judge holds outputs and gradients to.
 
-Values are the nearest float64 numbers, or copies; exact numbers for the elements that ask for them come from the
-operator's own loop.
+Values are the nearest float64 numbers, or copies. Exact numbers for the elements that ask for them are sums over the
+operator's own regions; those of gradients come from its loop.
 """
 
 from collections.abc import Callable, Sequence
+from fractions import Fraction
+from functools import partial
 from typing import Any
 
+import numpy as np
 import numpy.typing as npt
 
 from cnnspec.exact.averages import (
@@ -35,11 +38,8 @@ AVERAGES = {1: avg_pool1d, 2: avg_pool2d, 3: avg_pool3d}
 ADAPTIVE = {1: adaptive_avg_pool1d, 2: adaptive_avg_pool2d, 3: adaptive_avg_pool3d}
 
 
-def outputs(operator: Operator, operands: Sequence[Values], slowly: Callable[[], Exact]) -> Exact | None:
-    """Return the exact outputs; None of other operators, of empty arrays and of integers.
-
-    slowly: the same from the operator's loop, for single elements
-    """
+def outputs(operator: Operator, operands: Sequence[Values]) -> Exact | None:
+    """Return the exact outputs; None of other operators, of empty arrays and of integers."""
     shape = _served(operator, operands)
     if shape is None:
         return None
@@ -51,12 +51,25 @@ def outputs(operator: Operator, operands: Sequence[Values], slowly: Callable[[],
         return Exact(shape, copies=relu(operands[0]), constants=operands[0] < 0)
     unit = min(map(unit_of, operands))
     if isinstance(operator, Add):
-        return Nearest(shape, add(operands[0], operands[1], full=True), slowly, unit)
+        pair = [np.broadcast_to(array, shape).reshape(-1) for array in operands]
+        return Nearest(
+            shape,
+            add(operands[0], operands[1], full=True),
+            lambda i: _sums([one[i] for one in pair], 1),
+            unit,
+        )
     assert isinstance(operator, _AvgPool | _AdaptiveAvgPool)
     average: Any = (ADAPTIVE if isinstance(operator, _AdaptiveAvgPool) else AVERAGES)[operator.spatial]
     found = average(operands[0], full=True, **arguments_of(operator))
-    divisors = [abs(divisor) for divisor in operator.divisors(operands[0].shape)]
-    return Nearest(shape, found, slowly, unit, divisors, operator.divisions)
+    divisors = operator.divisors(operands[0].shape)
+    sizes = operands[0].shape[-operator.spatial :]
+    regions, planes = operator.regions(sizes), operands[0].reshape(-1, int(np.prod(sizes)))
+
+    def exactly(i: int) -> tuple[Fraction, Fraction]:
+        plane, position = divmod(i, len(regions))
+        return _sums(planes[plane, [*regions[position]]], divisors[i])
+
+    return Nearest(shape, found, exactly, unit, [abs(divisor) for divisor in divisors], operator.divisions)
 
 
 def gradients(
@@ -76,15 +89,18 @@ def gradients(
         found = [pools[operator.spatial].backward(dy, operands[0], full=True, **arguments_of(operator))]
     unit = unit_of(dy) if isinstance(operator, _MaxPool | ReLU) else None
 
-    def one(place: int) -> Callable[[], Exact]:
-        def slow() -> Exact:
-            gradient = slowly()[place]
-            assert gradient is not None
-            return gradient
+    def exactly(place: int, i: int) -> tuple[Fraction, Fraction]:
+        gradient = slowly()[place]
+        assert gradient is not None
+        return gradient.value(i), gradient.size(i)
 
-        return slow
+    return [Nearest(operands[i].shape, rounded, partial(exactly, i), unit) for i, rounded in enumerate(found)]
 
-    return [Nearest(operands[i].shape, rounded, one(i), unit) for i, rounded in enumerate(found)]
+
+def _sums(terms: Any, divisor: int) -> tuple[Fraction, Fraction]:
+    """Return the sum of the finite terms, and of their magnitudes, divided."""
+    finite = [Fraction(float(term)) for term in terms if np.isfinite(term)]
+    return sum(finite, Fraction(0)) / divisor, sum(map(abs, finite), Fraction(0)) / abs(divisor)
 
 
 def _served(operator: Operator, operands: Sequence[Values]) -> tuple[int, ...] | None:

@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -126,13 +126,13 @@ def _quotient(n: int, d: int) -> float:
 
 
 class Nearest(Exact):
-    """Exact results from the engine: the nearest float64 values at once, exact ones from slower code when asked.
+    """Exact results from the engine: the nearest float64 values at once, exact ones when asked.
 
-    found: float64 values, S and counts;   slowly: returns the same element by element
+    found: float64 values, S and counts;   exactly: element -> the exact result and S
     """
 
     def __init__(
-        self, shape: Shape, found: Rounded, slowly: Callable[[], Exact], lattice: int | None,
+        self, shape: Shape, found: Rounded, exactly: Callable[[int], tuple[Fraction, Fraction]], lattice: int | None,
         divisors: list[int] | None = None, divisions: int = 1,
     ) -> None:  # fmt: skip
         super().__init__(shape, divisors=divisors, lattice=lattice, divisions=divisions)
@@ -143,19 +143,15 @@ class Nearest(Exact):
         self.special = dict(zip(odd.tolist(), value[odd].tolist(), strict=True))
         counts, off = found.n_eff.reshape(-1).astype(np.float64), np.abs(value) * 2.0**-53 + 5e-324
         self.near = Near(value, np.zeros(off.shape), off, size, counts, np.ones(off.shape, bool))
-        self._slowly = slowly
-
-    @cached_property
-    def _slow(self) -> Exact:
-        return self._slowly()
+        self._exactly = cache(exactly)
 
     def value(self, i: int) -> Fraction:
         """Return the exact result of element i."""
-        return self._slow.value(i)
+        return self._exactly(i)[0]
 
     def size(self, i: int) -> Fraction:
         """Return S of element i."""
-        return self._slow.size(i)
+        return self._exactly(i)[1]
 
     def count(self, i: int) -> int:
         """Return how many roundings element i takes."""

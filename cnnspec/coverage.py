@@ -127,6 +127,8 @@ CHANNELS = (
     _F("channels 1", is_wide, lambda v: 1 in v.channels, "layouts cannot be told apart"),
     _F("channels odd", is_wide, lambda v: any(c % 2 and c > 1 for c in v.channels), "no vector fits"),
     *map(around, (4, 8, 16, 32)),
+    _F("size of a network's layer", lambda v: v.case.spec.large is not None and "int" not in v.case.dtype,
+       lambda v: math.prod(v.shape) >= 4096, "tiles, blocks, threads, another algorithm"),
 )
 OTHERS = (
     *(argument(("conv",), "padding", word, "a word for numbers") for word in ("same", "valid")),

@@ -82,6 +82,7 @@ def _bounded(exact: Exact, near: Near, actual: Values, output: Format, model: Er
     bound = low + half_low
     finite = np.isfinite(actual) & np.isfinite(near.value)
     holds = finite & (most <= bound * (1 - SLACK))
+    holds |= (near.size == 0) & (actual == 0)
     if output.precision == 53:
         enough = model.relative(near.roundings, 1.0, exact.elementary) >= 2.0**-53
         holds |= near.rounded & finite & (actual == near.value) & enough & (near.size >= y) & (y > 2.0**-1022)

@@ -101,6 +101,11 @@ EXAMPLES: dict[str, tuple[str, str, str | None]] = {
     "batch 1": (conv(shape="(1, 4, 7, 8)"), PLAIN, "relu(input=(1, 2))"),
     "batch > 1": (PLAIN, conv(shape="(4, 7, 8)"), "relu(input=(3, 2))"),
     "batch of 16 or more": (conv(shape="(16, 4, 7, 8)"), conv(shape="(15, 4, 7, 8)"), POOLED),
+    "size of a network's layer": (
+        "relu(input=(1, 64, 8, 8))",
+        "relu(input=(1, 64, 8, 7))",
+        "sigmoid(input=(1, 64, 8, 8))",
+    ),
     "unbatched": (conv(shape="(4, 7, 8)"), PLAIN, "relu(input=(3, 2))"),
     "channels 1": ("max_pool1d(kernel_size=1, input=(1, 2))", POOLED, PAD.format("(1, 1)")),
     "channels odd": (conv(channels=(4, 5)), PLAIN, PAD.format("(1, 1)")),
@@ -307,7 +312,7 @@ def test_nothing_run_nothing_covered() -> None:
 
 def drawn(family: str, examples: int = 150, where: str = "rank") -> Iterator[str]:
     for operator in ops.FAMILIES[family]:
-        yield from map(str, generate(strategies.cases(operator, where=parse(where)), 0, examples))
+        yield from map(str, generate(strategies.cases(operator, where=parse(where), large=True), 0, examples))
 
 
 @pytest.mark.parametrize("family", ["conv", "pool"])

@@ -10,7 +10,6 @@ import importlib
 import math
 from collections.abc import Mapping, Sequence
 from fractions import Fraction
-from functools import cache
 from typing import Any
 
 import numpy as np
@@ -112,10 +111,10 @@ def gradients(
     if 0 in grad_output.shape:
         found: list[Exact | None] = [_zeros(array.shape) for array in arrays]
     else:
-        by_loops = cache(lambda: _gradients_by_loops(spec, operator, grad_output, arrays))
-        products = layers.gradients(operator, grad_output, arrays)
-        pooled = planes.gradients(operator, grad_output, arrays, by_loops)
-        found = [*products] if products is not None else pooled if pooled is not None else by_loops()
+        fast = layers.gradients(operator, grad_output, arrays) or planes.gradients(
+            operator, grad_output, arrays
+        )
+        found = [*fast] if fast else _gradients_by_loops(spec, operator, grad_output, arrays)
     return {
         name: one for name, one in zip(operands, found, strict=True) if name in wanted and one is not None
     }

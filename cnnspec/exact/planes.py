@@ -1,10 +1,10 @@
 """Exact results of layers that pool, add or clip, from the engine: what the judge holds outputs and gradients to.
 
 Values are the nearest float64 numbers, or copies. Exact numbers for the elements that ask for them are sums over the
-operator's own regions; those of gradients come from its loop.
+operator's own regions.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from fractions import Fraction
 from functools import partial
 from typing import Any
@@ -21,7 +21,6 @@ from cnnspec.exact.averages import (
     avg_pool3d,
 )
 from cnnspec.exact.elementwise import add, relu
-from cnnspec.exact.engine import Rounded
 from cnnspec.exact.layers import unit_of
 from cnnspec.exact.maxima import max_pool1d, max_pool2d, max_pool3d
 from cnnspec.exact.results import Exact, Nearest
@@ -72,29 +71,57 @@ def outputs(operator: Operator, operands: Sequence[Values]) -> Exact | None:
     return Nearest(shape, found, exactly, unit, [abs(divisor) for divisor in divisors], operator.divisions)
 
 
-def gradients(
-    operator: Operator, dy: Values, operands: Sequence[Values], slowly: Callable[[], list[Exact | None]]
-) -> list[Exact | None] | None:
+def gradients(operator: Operator, dy: Values, operands: Sequence[Values]) -> list[Exact] | None:
     """Return the exact gradients of sum dy * y; None as `outputs` does."""
     if _served(operator, operands) is None or 0 in dy.shape:
         return None
+    x, unit, arguments = operands[0], unit_of(dy), arguments_of(operator)
     if isinstance(operator, Add):
-        found: list[Rounded] = list(add.backward(dy, operands[0], operands[1], full=True))
-    elif isinstance(operator, ReLU):
-        found = [relu.backward(dy, operands[0], full=True)]
-    else:
-        pools: Any = MAXIMA if isinstance(operator, _MaxPool) else AVERAGES
-        pools = ADAPTIVE if isinstance(operator, _AdaptiveAvgPool) else pools
-        assert isinstance(operator, _MaxPool | _AvgPool | _AdaptiveAvgPool)
-        found = [pools[operator.spatial].backward(dy, operands[0], full=True, **arguments_of(operator))]
-    unit = unit_of(dy) if isinstance(operator, _MaxPool | ReLU) else None
+        both = add.backward(dy, x, operands[1], full=True)
+        met = [_places_of_repeats(array.shape, dy.shape) for array in operands]
+        return [
+            Nearest(array.shape, one, partial(_met, dy.ravel(), places), unit)
+            for array, one, places in zip(operands, both, met, strict=True)
+        ]
+    if isinstance(operator, ReLU):
+        passed = np.where(x <= 0, 0.0, dy).ravel()
+        return [
+            Nearest(x.shape, relu.backward(dy, x, full=True), lambda i: _sums(passed[i : i + 1], 1), unit)
+        ]
+    assert isinstance(operator, _MaxPool | _AvgPool | _AdaptiveAvgPool)
+    pixels, positions = (int(np.prod(one.shape[-operator.spatial :])) for one in (x, dy))
+    rows = dy.reshape(-1, positions)
+    if isinstance(operator, _MaxPool):
+        pool = MAXIMA[operator.spatial]
+        chosen = pool(x, **{**arguments, "return_indices": True})[1].reshape(-1, positions)
 
-    def exactly(place: int, i: int) -> tuple[Fraction, Fraction]:
-        gradient = slowly()[place]
-        assert gradient is not None
-        return gradient.value(i), gradient.size(i)
+        def routed(i: int) -> tuple[Fraction, Fraction]:
+            plane, pixel = divmod(i, pixels)
+            return _sums(rows[plane, chosen[plane] == pixel], 1)
 
-    return [Nearest(operands[i].shape, rounded, partial(exactly, i), unit) for i, rounded in enumerate(found)]
+        return [Nearest(x.shape, pool.backward(dy, x, full=True, **arguments), routed, unit)]
+    average: Any = (ADAPTIVE if isinstance(operator, _AdaptiveAvgPool) else AVERAGES)[operator.spatial]
+    divisors = operator.divisors(x.shape)[:positions]
+    windows: list[list[int]] = [[] for _ in range(pixels)]
+    for position, region in enumerate(operator.regions(x.shape[-operator.spatial :])):
+        for pixel in region:
+            windows[pixel].append(position)
+
+    def shared(i: int) -> tuple[Fraction, Fraction]:
+        plane, pixel = divmod(i, pixels)
+        parts = [_sums(rows[plane, p : p + 1], divisors[p]) for p in windows[pixel]]
+        return sum((value for value, _ in parts), Fraction(0)), sum((size for _, size in parts), Fraction(0))
+
+    return [Nearest(x.shape, average.backward(dy, x, full=True, **arguments), shared, None)]
+
+
+def _places_of_repeats(shape: tuple[int, ...], whole: tuple[int, ...]) -> Values:
+    """Return, for each element of the whole, which element of an operand of `shape` is repeated there."""
+    return np.broadcast_to(np.arange(int(np.prod(shape))).reshape(shape), whole).ravel()
+
+
+def _met(dy: Values, places: Values, i: int) -> tuple[Fraction, Fraction]:
+    return _sums(dy[places == i], 1)
 
 
 def _sums(terms: Any, divisor: int) -> tuple[Fraction, Fraction]:

@@ -18,7 +18,7 @@ from cnnspec import laws, nested
 from cnnspec.errors import ShapeError
 from cnnspec.nested import Array, Shape
 from cnnspec.op import Windowed, each, integer, without_defaults
-from cnnspec.ops import pool, pool_laws
+from cnnspec.ops import large, pool, pool_laws
 from cnnspec.ops.pooling import Maximum, Mean, Regions, boxes, draw_shape
 from cnnspec.spec import Call, Dialect, Law, Pick, Spec
 from cnnspec.window import Window
@@ -300,6 +300,7 @@ def _spec(operator: type[_AdaptivePool], plain: type[Windowed]) -> Spec:
         layer=name,
         twice=True,
         dialects=(*dialects, pool_laws.PASSES_OVER_NAN) if maximum else dialects,
+        large=None if maximum else large.adaptive_pooling(operator),
     )
 
 

@@ -15,6 +15,7 @@ from cnnspec.errors import ShapeError
 from cnnspec.laws import always
 from cnnspec.nested import Array, Shape
 from cnnspec.op import Operator, Routing, integer
+from cnnspec.ops import large
 from cnnspec.spec import Call, Law, Pick, Spec
 
 
@@ -146,6 +147,7 @@ SPECS = (
         domain=_add_domain,
         laws=(Law("commutes", "a + b = b + a", always, _commutes),),
         dtypes=(*Spec.dtypes, "int64"),
+        large=large.images(2),
     ),
     Spec(
         name="concat",

@@ -90,3 +90,33 @@ def linear(pick: Pick) -> Drawn:
     )
     arguments = {"in_features": features, "out_features": outputs}
     return arguments, ((pick.choice((1, 8, 32, 64)), features),)
+
+
+def pooling(operator: Any) -> Domain:
+    """Return a domain of poolings between the stages of networks; of 3 or 2 pixels, overlapping or not."""
+
+    def draw(pick: Pick) -> Drawn:
+        kernel, stride, padding = pick.choice(((2, 2, 0), (3, 2, 1), (3, 2, 0), (3, 1, 1), (5, 1, 2)))
+        arguments = {"kernel_size": kernel, "stride": stride, "padding": padding}
+        arguments["ceil_mode"] = pick.choice((False, True))
+        return without_defaults(operator, arguments), (image(pick, operator.spatial),)
+
+    return draw
+
+
+def adaptive_pooling(operator: Any) -> Domain:
+    """Return a domain of poolings before the head of a network, to 1, 6 or 7 pixels along each axis."""
+
+    def draw(pick: Pick) -> Drawn:
+        return {"output_size": pick.choice((1, 7, 6))}, (image(pick, operator.spatial),)
+
+    return draw
+
+
+def images(count: int) -> Domain:
+    """Return a domain of `count` batches of images of one shape, for operators without arguments."""
+
+    def draw(pick: Pick) -> Drawn:
+        return {}, (image(pick, 2),) * count
+
+    return draw

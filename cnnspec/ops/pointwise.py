@@ -13,6 +13,7 @@ from cnnspec import nested
 from cnnspec.laws import always
 from cnnspec.nested import Array, Shape
 from cnnspec.op import Composed, Operator, Routing
+from cnnspec.ops import large
 from cnnspec.rounding import RoundingTerms
 from cnnspec.scalars import exp, stored, tanh
 from cnnspec.spec import Call, Dialect, Law, Pick, Spec
@@ -173,6 +174,7 @@ SPECS = (
         judged="copy",
         dtypes=(*Spec.dtypes, "int64"),
         dialects=(DROPS_NAN,),
+        large=large.images(1),
     ),
     spec_of("sigmoid", Sigmoid, domain),
     spec_of("tanh", Tanh, domain),

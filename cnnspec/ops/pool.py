@@ -19,7 +19,7 @@ from cnnspec import window
 from cnnspec.errors import ArgumentError, ShapeError
 from cnnspec.nested import Shape
 from cnnspec.op import Windowed, integer, without_defaults
-from cnnspec.ops import corr, pool_laws
+from cnnspec.ops import corr, large, pool_laws
 from cnnspec.ops.pooling import Maximum, Mean, Regions, draw_shape
 from cnnspec.spec import Pick, Spec, spell
 from cnnspec.window import Window
@@ -265,6 +265,7 @@ def _spec(operator: type[_Pool]) -> Spec:
         layer=name,
         twice=True,
         dialects=pool_laws.MAX_DIALECTS if maximum else pool_laws.AVG_DIALECTS,
+        large=large.pooling(operator),
     )
 
 

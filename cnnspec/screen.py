@@ -2,7 +2,7 @@
 
 Every quantity of `cnnspec.elements` is computed here with a relative error below SLACK, so an element is decided
 where its error and its bound differ by more than that. The nearest float64 needs no comparison where E >= u S: it
-errs by at most u |y|, and |y| <= S.
+errs by at most u |y|, and |y| <= S; nor, below the normal range, where E is half the smallest number or more.
 """
 
 from dataclasses import dataclass
@@ -70,7 +70,7 @@ def _equal(holds: Values, judged: Values) -> Screened:
 def _bounded(exact: Exact, near: Near, actual: Values, output: Format, model: ErrorModel) -> Screened:
     """Hold elements to E and half an ulp."""
     y, accumulate = np.abs(near.value), model.format
-    low, high, exactly = _errors(exact, near, output, model)
+    low, high, underflow, exactly = _errors(exact, near, output, model)
     half_low = half_high = np.zeros(y.shape)
     if output.precision < accumulate.precision or output.largest < accumulate.largest:
         half_low = _half_ulp((y - near.off + low) * (1 - SLACK), output)
@@ -85,7 +85,9 @@ def _bounded(exact: Exact, near: Near, actual: Values, output: Format, model: Er
     holds |= (near.size == 0) & (actual == 0)
     if output.precision == 53:
         enough = model.relative(near.roundings, 1.0, exact.elementary) >= 2.0**-53
-        holds |= near.rounded & finite & (actual == near.value) & enough & (near.size >= y) & (y > 2.0**-1022)
+        enough &= (near.size >= y) & (y > 2.0**-1022)
+        enough |= (underflow >= 1) & (y <= 2.0**-1022)  # where E is half the smallest float64 or more
+        holds |= near.rounded & finite & (actual == near.value) & enough
     wrong = np.isnan(actual) | (finite & (least > (high + half_high) * (1 + SLACK)))
     ratio = np.where(error > 0, error / bound, 0.0)
     ratio[np.isnan(ratio)] = np.inf
@@ -101,8 +103,10 @@ def _bounded(exact: Exact, near: Near, actual: Values, output: Format, model: Er
     )
 
 
-def _errors(exact: Exact, near: Near, output: Format, model: ErrorModel) -> tuple[Values, Values, Values]:
-    """Return what E is at least and at most, and where it is 0 because every partial sum is representable."""
+def _errors(
+    exact: Exact, near: Near, output: Format, model: ErrorModel
+) -> tuple[Values, Values, Values, Values]:
+    """Return what E is at least and at most, how often a result may underflow, and where E is 0 as sums are exact."""
     accumulate, count = model.format, near.roundings
     exactly = np.zeros(count.shape, bool)
     divided = np.array(exact.divisors) != 1 if exact.divisors else exactly
@@ -126,7 +130,7 @@ def _errors(exact: Exact, near: Near, output: Format, model: ErrorModel) -> tupl
     none = (e == 0) & (underflow == 0) & (near.value == 0)  # no product that is not zero
     high = (e + below) * (1 + SLACK) + np.where(underflow > 0, (underflow + FEW) * TINY, 0.0)
     low = np.maximum((e + below) * (1 - SLACK) - FEW * TINY, 0.0)
-    return low, high, exactly | none
+    return low, high, np.broadcast_to(underflow, count.shape), exactly | none
 
 
 def _half_ulp(reach: Values, output: Format) -> Values:

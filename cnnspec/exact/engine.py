@@ -220,6 +220,25 @@ class Settle:
 
 def summed(rows: Values, form: Format, budget: int, *, full: bool) -> Rounded:
     """Return the correctly rounded sum of rows[o] over all other axes."""
+    if full or rows.dtype != np.float32 or form.precision > 24 or not 0 < rows[0].size < 1 << 20:
+        return _summed(rows, form, budget, full=full)
+    axes, count = tuple(range(1, rows.ndim)), rows[0].size
+    with np.errstate(all="ignore"):
+        y = rows.sum(axis=axes, dtype=np.float64)
+        letters = "oabcdefg"[: rows.ndim]
+        squares = np.einsum(f"{letters},{letters}->o", rows, rows).astype(np.float64)
+        squares = (squares + count * 2.0**-149) * (1 + count * 2.0**-22)  # float32 sums and underflow
+        e = np.sqrt(squares * count) * ((count + 6) * UNIT * SLACK)
+        below, value = round_to(y - e, form), round_to(y + e, form)
+    left = np.flatnonzero((below != value) | ~np.isfinite(squares))
+    rest = _summed(rows[left], form, budget, full=False)
+    value[left] = rest.value
+    statistics = replace(rest.statistics, outputs=value.size, ambiguous=len(left))
+    return Rounded(value + value.dtype.type(0), statistics)
+
+
+def _summed(rows: Values, form: Format, budget: int, *, full: bool) -> Rounded:
+    """Sum rows of any type, some at a time."""
     value, sizes, counts = (
         np.empty(len(rows), container(form)),
         np.empty(len(rows)),

@@ -76,6 +76,8 @@ _PUBLIC = {
         "fans",
         "gain",
     ),
+    "blocks": ("Branches", "Node", "Parallel", "Residual", "Seq", "Shared"),
+    "graph": ("Network",),
     "cases": ("Case",),
     "tables": ("summary",),
     "backends": ("Backend",),
@@ -85,9 +87,9 @@ _PUBLIC = {
     "report.results": ("Results",),
 }
 _HOME = {name: module for module, names in _PUBLIC.items() for name in names}
-_MODULES = ("exact", "ops", "strategies", "window")
+_MODULES = ("exact", "nets", "ops", "strategies", "window")
 
-__all__ = [*_HOME, "exact", "ops", "strategies"]
+__all__ = [*_HOME, "exact", "nets", "ops", "strategies"]
 
 
 def __getattr__(name: str) -> Any:

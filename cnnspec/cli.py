@@ -60,11 +60,16 @@ def _parser() -> argparse.ArgumentParser:
     one.add_argument("target", nargs="?", default="torch")
     one.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
     one.set_defaults(run=_replay)
-    one = commands.add_parser("summary", help="shapes, parameters, MACs and receptive field of operators")
+    one = commands.add_parser("summary", help="shapes, parameters, MACs and receptive fields of a network")
     one.add_argument(
-        "operators", nargs="+", help='such as "Conv2d(3, 64, 7, stride=2, padding=3)"; several are a path'
+        "operators",
+        nargs="+",
+        metavar="NET",
+        help='such as resnet18, or "Conv2d(3, 64, 7, stride=2, padding=3)"; several operators are a path',
     )
-    one.add_argument("--input", required=True, metavar="1,3,224,224", help="the input shape")
+    one.add_argument(
+        "--input", metavar="1,3,224,224", help="the input shape, N for any batch (networks know theirs)"
+    )
     one.add_argument("--dtype", default="float32")
     one.add_argument("--format", default="table", choices=("table", "csv", "json"))
     one.set_defaults(run=_summary)
@@ -307,13 +312,12 @@ def _replay(options: argparse.Namespace) -> int:
 
 
 def _summary(options: argparse.Namespace) -> int:
-    from cnnspec.tables import parse_operator, summary
+    from cnnspec.tables import named, summary
 
-    try:
-        shape = tuple(int(size) for size in options.input.replace("x", ",").split(","))
-    except ValueError:
-        raise UsageError(f"--input {options.input!r} must be sizes such as 1,3,224,224") from None
-    table = summary([parse_operator(text) for text in options.operators], shape, dtype=options.dtype)
+    net = named(options.operators)
+    if options.input is None and not net.input_shapes:
+        raise UsageError("--input is missing: give the shape of the input, such as --input 1,3,224,224")
+    table = summary(net, options.input and _shape(options.input), dtype=options.dtype)
     formats: dict[str, Callable[[], str]] = {
         "table": table.__str__,
         "csv": table.to_csv,
@@ -321,6 +325,15 @@ def _summary(options: argparse.Namespace) -> int:
     }
     print(formats[options.format]())
     return 0
+
+
+def _shape(text: str) -> tuple[int | str, ...]:
+    """Return a shape such as 1,3,224,224 or N,3,224,224."""
+    batch, *sizes = text.replace("x", ",").split(",")
+    try:
+        return (batch if batch.isidentifier() else int(batch), *map(int, sizes))
+    except ValueError:
+        raise UsageError(f"--input {text!r} must be sizes such as 1,3,224,224") from None
 
 
 def _report(options: argparse.Namespace) -> int:

@@ -1,91 +1,178 @@
-"""Along a sequence of operators: the shape, the costs and the receptive field behind each of them."""
+"""Along a network: the shape, the costs and the receptive field behind each node.
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
-from typing import Any
+What is worked out for an operator and the shapes of its inputs holds wherever both come again.
+"""
 
-from cnnspec import ops
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from typing import Any, NamedTuple
+
+from cnnspec.blocks import Node
 from cnnspec.errors import ShapeError
+from cnnspec.fields import Field, joined, own, seen_through
+from cnnspec.graph import Network, output_of
 from cnnspec.nested import Shape
-from cnnspec.op import Operator
-from cnnspec.ops.pad import Pad
+from cnnspec.op import Operator, bytes_per_element
 from cnnspec.spelling import spec_name, spelled
-from cnnspec.window import ReceptiveField
 
-Field = tuple[ReceptiveField, ...] | None
-"""What an output sees of the input, per spatial axis: () one element, None all of it."""
 NamedShape = tuple[int | str, ...]
 """A shape whose batch may be a name, such as "N"."""
+
+COUNTED = ("macs", "macs_effective", "bias_adds", "norm_ops")
+"""What operators count, beside flops; None where one from outside the catalogue does not say."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Costs:
-    """What is counted; of one image where the batch is a name."""
+    """What is counted; of one image where the batch is a name. None is unavailable, never 0.
+
+    parameter_count: without those that a node before has counted; trainable_count: those that training changes
+    macs, macs_effective: products, with and without those on padding; flops: 2 * macs
+    bias_adds, norm_ops: additions of a bias, operations of normalizations: in no other count
+    """
 
     parameter_count: int
-    macs: int
-    macs_effective: int
-    flops: int
-    bias_adds: int
+    macs: int | None
+    macs_effective: int | None
+    bias_adds: int | None
+    norm_ops: int | None
+    flops: int | None
     activation_bytes: int
     parameter_bytes: int
+    trainable_count: int
 
 
 COUNTS = tuple(field.name for field in fields(Costs))
 
 
-@dataclass(frozen=True, kw_only=True)
-class Row(Costs):
-    """One layer: what it is, gives and costs, and what its output sees of the input of the sequence."""
+class Row(NamedTuple):
+    """One node: what it is, gives and costs, and what its output sees of the network's input.
+
+    shared_with:  the nodes before that have counted parameters of this one; shared_count: how many those are
+    See `Costs` for the counts.
+    """
 
     name: str
     op: str
     output_shape: NamedShape
+    parameter_count: int
+    macs: int | None
+    macs_effective: int | None
+    bias_adds: int | None
+    norm_ops: int | None
+    flops: int | None
+    activation_bytes: int
+    parameter_bytes: int
+    trainable_count: int
     receptive_field: Field
+    shared_count: int = 0
+    shared_with: tuple[str, ...] = ()
 
     def as_dict(self) -> dict[str, Any]:
         """Return the row by column; the receptive field as sizes, strides and offsets per axis."""
         columns = {name: getattr(self, name) for name in ("name", "op", "output_shape", *COUNTS)}
+        columns |= {"shared_count": self.shared_count, "shared_with": self.shared_with}
+        seen = self.receptive_field
         for part in ("size", "stride", "offset"):
-            seen = self.receptive_field
-            axes = None if seen is None else tuple(getattr(axis, part) for axis in seen)
+            axes = tuple(getattr(axis, part) for axis in seen) if isinstance(seen, tuple) else seen
             columns[f"receptive_{part}"] = axes
         return columns
 
 
-def follow(layers: Mapping[str, Operator], input_shape: Sequence[Any], dtype: str) -> tuple[list[Row], str]:
-    """Return a row for each layer, and the name of the batch ("" where it has a size).
+Counts = tuple[int | None, int | None, int | None, int | None, int | None]
+"""What `COUNTED` names, and flops."""
 
-    Shapes are followed for a batch of 1 and of 2, and sizes that differ depend on the batch.
+
+class _Known(NamedTuple):
+    """What holds for an operator on inputs of certain shapes."""
+
+    output_shape: Shape
+    elements: int
+    counts: Counts
+    op: str
+    sees: dict[int, Field]
+
+
+def follow(network: Network, input_shape: Sequence[Any], dtype: str) -> tuple[list[Row], str]:
+    """Return a row for each node, and the name of the batch ("" where it has a size).
+
+    Shapes are followed for a batch of 1 and of 2 where it is a name; sizes that differ depend on it.
     """
-    shapes, batch = _sizes(input_shape, 1)
-    doubled, _ = _sizes(input_shape, 2)
+    given, batch = _sizes(network, input_shape, 1)
+    doubled = network.shapes(*_sizes(network, input_shape, 2)[0]) if batch else {}
+    size = bytes_per_element(dtype)
+    shapes: dict[str, Shape] = dict(zip(network.inputs, given, strict=True))
+    seen: dict[str, Field] = dict.fromkeys(network.inputs, ())
+    known: dict[tuple[int, tuple[Shape, ...]], _Known] = network.worked_out
     rows: list[Row] = []
-    field: Field = ()
-    for name, operator in layers.items():
-        field = _seen(operator, field, shapes[0])
-        one, two = (_output(name, operator, inputs) for inputs in (shapes, doubled))
+    for name, node in network.nodes.items():
+        if len(node.inputs) == 1:
+            (source,) = node.inputs
+            inputs: tuple[Shape, ...] = (shapes[source],)
+            field = seen[source]
+        else:
+            inputs = tuple([shapes[source] for source in node.inputs])
+            field = joined([seen[source] for source in node.inputs])
+        key = (id(node.operator), inputs)
+        one = known.get(key)
+        if one is None:
+            one = known[key] = _known(node, inputs)
+        axes = len(field) if isinstance(field, tuple) else 0
+        if axes not in one.sees:
+            one.sees[axes] = own(node.operator, axes, inputs[0])
+        if one.sees[axes] != ():
+            field = seen_through(field, one.sees[axes])
+        seen[name] = field
+        shapes[name] = output = one.output_shape
+        shape = tuple(map(_size, output, doubled[name], [batch] * len(output))) if batch else output
+        uses = network.uses[name]
+        costs = (uses.added, *one.counts, one.elements * size, uses.added * size)
         rows.append(
-            Row(
-                name=name,
-                op=spelled(operator),
-                output_shape=tuple(_size(*sizes, batch) for sizes in zip(one, two, strict=True)),
-                receptive_field=field,
-                **asdict(_costs(operator, shapes, dtype)),
-            )
+            Row._make((name, one.op, shape, *costs, uses.trainable, field, uses.shared, uses.shared_with))
         )
-        shapes, doubled = [one], [two]
     return rows, batch
 
 
-def _sizes(input_shape: Sequence[Any], batch: int) -> tuple[list[Shape], str]:
-    """Return the input shapes with the named batch replaced by `batch`, and its name."""
+def total(rows: Sequence[Row]) -> dict[str, int | None]:
+    """Return the sum of each count over rows; None where one of them is unavailable."""
+    columns = dict(zip(Row._fields, zip(*rows, strict=True), strict=True))
+    return {name: None if None in columns[name] else sum(columns[name]) for name in COUNTS}
+
+
+def _known(node: Node, inputs: tuple[Shape, ...]) -> _Known:
+    shape = output_of(node, inputs)
+    macs, effective, biases, norms = (_count(node.operator, name, inputs) for name in COUNTED)
+    if macs is not None and type(node.operator).flops is Operator.flops:
+        flops: int | None = 2 * macs
+    else:
+        flops = _count(node.operator, "flops", inputs)
+    counts = (macs, effective, biases, norms, flops)
+    return _Known(shape, math.prod(shape), counts, spelled(node.operator), {})
+
+
+def _count(operator: Operator, name: str, inputs: tuple[Shape, ...]) -> int | None:
+    """Return what an operator counts; None where one from outside the catalogue leaves it to `Operator`."""
+    kind = type(operator)
+    follows_macs = name in ("macs_effective", "flops") and kind.macs is not Operator.macs
+    if follows_macs or getattr(kind, name) is not getattr(Operator, name):
+        found: int = getattr(operator, name)(*inputs)
+        return found
+    return None if spec_name(operator) is None else 0
+
+
+def _sizes(network: Network, input_shape: Sequence[Any], batch: int) -> tuple[list[Shape], str]:
+    """Return the input shapes with the named batch replaced by `batch`, and its name; None is called N."""
     several = bool(input_shape) and all(isinstance(one, list | tuple) for one in input_shape)
     given = [tuple(one) for one in (input_shape if several else [input_shape])]
+    given = [("N" if shape[:1] == (None,) else shape[0], *shape[1:]) if shape else () for shape in given]
     names = {size for shape in given for size in shape[:1] if isinstance(size, str)}
     shapes = [tuple(batch if size in names else size for size in shape) for shape in given]
     if len(names) > 1 or any(type(size) is not int or size < 0 for shape in shapes for size in shape):
         raise ShapeError(f"input_shape={input_shape!r} must hold sizes; the batch alone may be a name")
+    if len(shapes) != len(network.inputs):
+        wanted = ", ".join(network.inputs)
+        raise ShapeError(f"input_shape holds {len(shapes)} shapes, and the network has the inputs {wanted}")
     return shapes, "".join(names)
 
 
@@ -96,48 +183,3 @@ def _size(one: int, two: int, batch: str) -> int | str:
         return one
     name = batch if factor == 1 else f"{factor}{batch}"
     return f"{name}{rest:+d}" if rest else name
-
-
-def _output(name: str, operator: Operator, inputs: Sequence[Shape]) -> Shape:
-    """Return the output shape; ShapeError, naming the layer, where it refuses its inputs."""
-    known = spec_name(operator)
-    spec = ops.spec(known) if known else None
-    refused = f"layer {name}, {spelled(operator)}, does not take {' and '.join(map(str, inputs))}"
-    if spec and spec.input_count != len(inputs) and not spec.gathers:
-        raise ShapeError(f"{refused}: it takes {spec.input_count} inputs, and a path has one", layer=name)
-    try:
-        return operator.output_shape(*inputs)
-    except ShapeError as error:
-        raise ShapeError(f"{refused}: {error}", **{**error.values, "layer": name}) from error
-
-
-def _costs(operator: Operator, inputs: Sequence[Shape], dtype: str) -> Costs:
-    return Costs(
-        parameter_count=operator.parameter_count,
-        macs=operator.macs(*inputs),
-        macs_effective=operator.macs_effective(*inputs),
-        flops=operator.flops(*inputs),
-        bias_adds=operator.bias_adds(*inputs),
-        activation_bytes=operator.activation_bytes(*inputs, dtype=dtype),
-        parameter_bytes=operator.parameter_bytes(dtype),
-    )
-
-
-def _seen(operator: Operator, field: Field, input_shape: Shape) -> Field:
-    """Return what the output of `operator` sees through an input that sees `field`."""
-    own = operator.receptive_field()
-    if isinstance(operator, Pad) and operator.padding:
-        axes = len(field) if field else len(operator.padding) // 2
-        own = tuple(ReceptiveField(1, 1, -before) for before, _ in operator.pads(len(input_shape))[-axes:])
-    if field is None or not own:
-        return field if _sees_one(operator, len(input_shape)) else None
-    if field and len(field) != len(own):
-        return None
-    return tuple(ReceptiveField.then(*pair) for pair in zip(field, own, strict=True)) if field else own
-
-
-def _sees_one(operator: Operator, axes: int) -> bool:
-    """Say whether an output element depends on one position of its input (or on one of several channels)."""
-    family = type(operator).__module__.rpartition(".")[2]
-    dim = getattr(operator, "dim", 0) % max(1, axes)
-    return family in ("pointwise", "combine", "pad") or (family == "softmax" and dim == 1 and axes > 2)

@@ -70,6 +70,10 @@ class Operator:
         """Return the additions of a bias."""
         return 0
 
+    def norm_ops(self, *input_shapes: Shape) -> int:
+        """Return the operations of a normalization, which are no products of weights."""
+        return 0
+
     def receptive_field(self) -> tuple[ReceptiveField, ...]:
         """Return, per spatial axis, what an output position sees; empty where it is one element or all."""
         return ()

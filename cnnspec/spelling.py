@@ -10,6 +10,9 @@ from cnnspec.errors import ArgumentError, UsageError
 from cnnspec.op import Operator, arguments_of
 from cnnspec.where import hint
 
+_SPEC_NAMES: dict[type[Operator], str | None] = {}
+"""What `spec_name` found."""
+
 
 def parse_operator(text: str) -> Operator:
     """Return the operator that a constructor's call spells, with literal arguments; UsageError where none is.
@@ -65,8 +68,11 @@ def spec_name(operator: Operator) -> str | None:
     >>> spec_name(parse_operator("LogSoftmax(1)"))
     'log_softmax'
     """
-    alike = _alike(type(operator).__name__)
-    return next((name for name in alike if ops.spec(name).operator is type(operator)), None)
+    kind = type(operator)
+    if kind not in _SPEC_NAMES:
+        alike = _alike(kind.__name__)
+        _SPEC_NAMES[kind] = next((name for name in alike if ops.spec(name).operator is kind), None)
+    return _SPEC_NAMES[kind]
 
 
 def _call(text: str) -> tuple[str, list[Any], dict[str, Any]]:

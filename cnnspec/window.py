@@ -100,7 +100,12 @@ class Window:
         >>> Window(kernel=3, before=1, after=1).taps_total(4)  # 2 + 3 + 3 + 2
         10
         """
-        return sum(len(self.taps(position, size)) for position in range(self.output_size(size)))
+        positions, total = self.output_size(size), 0
+        for tap in range(self.kernel):
+            first = tap * self.dilation - self.before  # what the tap reads at position 0
+            behind = min(positions, (size - 1 - first) // self.stride + 1)
+            total += max(0, behind - max(0, -(first // self.stride)))
+        return total
 
     def extent(self, position: int, size: int) -> int:
         """Return how much of an undilated window at `position` lies on the input or its padding."""

@@ -14,6 +14,7 @@ from cnnspec.casebook import (
     Entry,
     Example,
     Finding,
+    NetworkTable,
     ReceptiveFields,
     Refuse,
 )
@@ -75,6 +76,8 @@ def test_entry_holds(entry: Entry) -> None:
 IMAGE = "conv2d of 0 to 8"
 DILATION = "guide: dilation"
 LENET = "LeNet-5 of d2l"
+CARD = "resnet18: model card"
+DAG = "graph of the lecture: w1 is used twice"
 TIE = "max_pool1d tie: the first index wins"
 LEGAL = {"in_channels": 1, "out_channels": 1, "kernel_size": 3}
 
@@ -100,6 +103,13 @@ LEGAL = {"in_channels": 1, "out_channels": 1, "kernel_size": 3}
         (LENET, {"parameter_count": 61705}, "parameter_count is 61706, expected 61705"),
         (LENET, {"input_shapes": ((1, 1, 32, 32),)}, "output shape of layer 0 (conv2d) is (1, 6, 32, 32)"),
         ("AlexNet of torchvision", {"giga_macs": Fraction(715, 1000)}, "giga_macs is 0.714, expected 0.715"),
+        (CARD, {"parameter_count": 11689513}, "parameter_count is 11689512, expected 11689513"),
+        (CARD, {"giga_macs": Fraction(1815, 1000)}, "giga_macs is 1.814, expected 1.815"),
+        (CARD, {"network": "resnet34"}, "parameter_count is 21797672, expected 11689512"),
+        (CARD, {"input_shapes": ((1, 4, 224, 224),)}, "raised ShapeError: layer conv1, Conv2d(3, 64, 7"),
+        (DAG, {"output": [89]}, "output[0] is 90, expected 89"),
+        (DAG, {"parameter_count": 3}, "parameter_count is 2, expected 3"),
+        (DAG, {"gradients": {"w1": [[45]]}}, "gradient of w1[0][0] is 85, expected 45"),
     ],
 )  # fmt: skip
 def test_false_statement_is_found(name: str, change: Mapping[str, Any], message: str) -> None:
@@ -116,6 +126,24 @@ def test_false_receptive_field_is_found() -> None:
     assert casebook.check(false) == [
         Finding("alexnet_v2", "size after layer 7 (max_pool2d) is (195, 195), expected (227, 227)")
     ]
+
+
+def test_false_statement_on_a_node_is_found() -> None:
+    true = entry("receptive field of VGG-16")
+    assert isinstance(true, NetworkTable)
+    for change, message in (
+        ({"size": 211}, "size after features.30 is (212, 212), expected (211, 211)"),
+        ({"padding": 89}, "padding after features.30 is (90, 90), expected (89, 89)"),
+        (
+            {"output_shape": (1, 512, 8, 8)},
+            "output_shape of features.30 is (1, 512, 7, 7), expected (1, 512, 8, 8)",
+        ),
+        ({"macs": 1}, "macs of features.30 is 0, expected 1"),
+        ({"node": "classifier.6"}, "after classifier.6 the receptive field is all, expected 212"),
+        ({"node": "features.31"}, "raised ArgumentError: 'features.31' is no node and no path to nodes"),
+    ):
+        false = dataclasses.replace(true, nodes=(dataclasses.replace(true.nodes[1], **change),))
+        assert message in casebook.check(false)[0].message
 
 
 # What a wrong operator gives

@@ -32,6 +32,18 @@ def path_of(kind: str, layers: str, *lines: str) -> str:
     )
 
 
+def net_of(name: str, *lines: str) -> str:
+    """Return an entry on a built-in network in TOML."""
+    head = ["[[network]]", 'name = "a"', 'source = "by hand: 1"', f'network = "{name}"']
+    return "\n".join([*head, "input_shape = [1, 3, 64, 64]", *lines, ""])
+
+
+def graph_of(node: str) -> str:
+    """Return a graph of one node in TOML."""
+    head = ["[[graph]]", 'name = "a"', 'source = "by hand: 1"', "values = { x = [1] }", "output = [1]"]
+    return "\n".join([*head, f'nodes = [{{ node = "n", operator = "relu", {node} }}]', ""])
+
+
 def write(tmp_path: Path, text: str, head: str = "casebook = 1\n", name: str = "book.toml") -> Path:
     path = tmp_path / name
     path.write_text(head + text, encoding="utf-8")
@@ -125,6 +137,15 @@ def test_significand_bits(tmp_path: Path, bits: int, values: str) -> None:
         (book("refuse", *REFUSE, 'when = "never"'), 'write "constructed" or "called"'),
         (book("refuse", *REFUSE, CONV, 'when = "constructed"', operator="conv1d"), "give weight_shape"),
         (path_of("sequence", RELU), "sequence 'a': input_shapes is missing"),
+        (net_of("resnet19", "macs = 1"), "network='resnet19': no such network: did you mean 'resnet1"),
+        (net_of("resnet18"), "network 'a': states nothing: give parameter_count, output_shape, nodes or another"),
+        (net_of("resnet18", "giga_macs = 1.8"), "network 'a': giga_macs is rounded: give digits"),
+        (net_of("resnet18", "nodes = []"), "nodes=[]: write a list that is not empty"),
+        (net_of("resnet18", "nodes = [{ macs = 1 }]"), "network 'a', node 0: node is missing"),
+        (net_of("resnet18", 'nodes = [{ node = "fc", width = 1 }]'), "node 0: unknown key 'width'"),
+        (graph_of('takes = ["y"]'), "graph 'a': values lacks 'y', which a node takes"),
+        (graph_of('takes = ["x"], shared = { weight = 1 }'), "shared={'weight': 1}: write a string that is not"),
+        (graph_of("takes = []"), "takes=[]: write a list that is not empty"),
         (path_of("sequence", RELU, "input_shape = [1]"), "the last layer must state its output_shape"),
         (path_of("sequence", "1", "input_shape = [1]"), "layers=[1]: write a table"),
         (path_of("sequence", RELU.replace("}", ", size = 1 }"), "input_shape = [1]"), "layer 0: unknown key"),

@@ -194,6 +194,12 @@ BAD = {
         ("replay conv2d(", "not a case line: 'conv2d('"),
         ("replay conv9d(input=(1,))", "unknown operator 'conv9d'"),
         ("summary Conv9d(1,2) --input 1,2", "Conv9d"),
+        ("summary resnet19", "unknown network 'resnet19': did you mean resnet18"),
+        ("summary Conv2d(3,4,3)", "--input is missing: give the shape of the input"),
+        (
+            "summary resnet18 --input 1,4,64,64",
+            "layer conv1, Conv2d(3, 64, 7, stride=2, padding=3, bias=False), does not",
+        ),
         ("summary Conv2d(3,4,3) --input 1,x", "--input '1,x' must be sizes such as 1,3,224,224"),
         ("report build nowhere", "nowhere"),
     ],
@@ -279,3 +285,15 @@ def test_lists_name_what_there_is(what: str, word: str, capsys: pytest.CaptureFi
 def test_summary_prints_a_table(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["summary", "Conv2d(3, 64, 7, stride=2, padding=3)", "--input", "1,3,224,224"]) == 0
     assert "118" in capsys.readouterr().out
+
+
+def test_summary_of_a_network_by_name(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["summary", "lenet_fleuret"]) == 0
+    table = capsys.readouterr().out
+    assert "105,506" in table
+    assert "1,333,200" in table
+    assert main(["summary", "lenet_fleuret", "--input", "N,1,28,28", "--format", "json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert (told["totals"]["macs"], told["rows"][-1]["output_shape"]) == (1_333_200, ["N", 10])
+    assert main(["summary", "lenet_fleuret", "--format", "csv", "--dtype", "float16"]) == 0
+    assert capsys.readouterr().out.startswith("name,op,output_shape,parameter_count,")

@@ -21,8 +21,11 @@ def loaded_by(statement: str) -> set[str]:
     return roots - sys.stdlib_module_names - {"cnnspec"}
 
 
+SUMMARISE = "import cnnspec; assert cnnspec.summary(cnnspec.nets.resnet18()).parameter_count == 11689512"
+
+
 @pytest.mark.parametrize(
-    "statement", ["import cnnspec", CALCULATE, "import cnnspec.cli", "import cnnspec.casebook"]
+    "statement", ["import cnnspec", CALCULATE, SUMMARISE, "import cnnspec.cli", "import cnnspec.casebook"]
 )
 def test_nothing_third_party(statement: str) -> None:
     assert loaded_by(statement) == set()

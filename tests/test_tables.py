@@ -7,11 +7,17 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
+import torch
 
+from cnnspec import nets
+from cnnspec.blocks import Seq, Shared
 from cnnspec.errors import ArgumentError, ShapeError, UsageError
+from cnnspec.graph import Network
 from cnnspec.op import Operator
+from cnnspec.ops.conv import Conv2d
+from cnnspec.ops.linear import Linear
 from cnnspec.spelling import spec_name, spelled
-from cnnspec.tables import parse_operator, summary
+from cnnspec.tables import named, parse_operator, summary
 from cnnspec.window import ReceptiveField
 
 
@@ -270,5 +276,167 @@ class Twice(Operator):
 
 def test_operator_outside_the_catalogue_has_a_row() -> None:
     assert spec_name(Twice()) is None
-    (row,) = summary(Twice(times=3), (2, 5)).rows
-    assert (row.op, row.output_shape, row.receptive_field) == ("Twice(times=3)", (2, 15), None)
+    table = summary(Twice(times=3), (2, 5))
+    (row,) = table.rows
+    assert (row.op, row.output_shape, row.receptive_field) == ("Twice(times=3)", (2, 15), "unavailable")
+    assert (row.macs, row.macs_effective, row.bias_adds, row.flops) == (None,) * 4
+    assert (table.macs, table.parameter_count, row.as_dict()["receptive_size"]) == (None, 0, "unavailable")
+    assert str(table).count("unavailable") == 2 + 1 + 2 + 3  # row, field, totals, FLOPs, additions, norms
+    (line,) = csv.DictReader(io.StringIO(table.to_csv()))
+    assert (line["macs"], line["flops"], line["parameter_count"]) == ("unavailable", "unavailable", "0")
+    assert json.loads(table.to_json())["totals"]["macs"] is None
+
+
+@dataclass(frozen=True)
+class Weighted(Twice):
+    """An operator from outside that says what it multiplies."""
+
+    def macs(self, *input_shapes: tuple[int, ...]) -> int:
+        return 7
+
+
+def test_what_an_operator_says_of_itself_counts() -> None:
+    (row,) = summary(Weighted(), (2, 5)).rows
+    assert (row.macs, row.macs_effective, row.flops, row.bias_adds) == (7, 7, 14, None)
+
+
+# Networks
+
+
+def tied() -> Network:
+    shared = Shared(parse_operator("Linear(4, 4)"))
+    return Network(Seq(shared, parse_operator("ReLU"), shared, Linear(4, 2)), input_shapes=((3, 4),))
+
+
+def test_tied_weights_count_once() -> None:
+    table = summary(tied())
+    assert [row.parameter_count for row in table.rows] == [20, 0, 0, 10]
+    assert (table.rows[2].shared_count, table.rows[2].shared_with) == (20, ("0",))
+    assert (table.parameter_count, table.parameter_bytes) == (30, 120)
+    assert table.macs == 3 * (16 + 16 + 8)  # used twice, multiplied twice
+    assert "0 (+20 of 0)" in str(table)
+    told = json.loads(table.to_json())["rows"][2]
+    assert (told["shared_count"], told["shared_with"]) == (20, ["0"])
+    assert list(csv.DictReader(io.StringIO(table.to_csv())))[2]["shared_with"] == "0"
+
+
+def test_frozen_parameters_are_told() -> None:
+    table = summary(tied().freeze("0"))
+    assert [row.trainable_count for row in table.rows] == [0, 0, 0, 10]
+    assert str(table).endswith("\n10 parameters are trained")
+    assert "are trained" not in str(summary(tied()))
+
+
+def test_parts_of_a_network() -> None:
+    table = summary(nets.resnet18())
+    part = table.under("layer2.0.downsample")
+    assert [row.name for row in part.rows] == ["layer2.0.downsample.0", "layer2.0.downsample.1"]
+    assert part.parameter_count == 64 * 128 + 2 * 128
+    assert part.output_shape == (1, 128, 28, 28)
+    assert table.under("layer2").macs == sum(
+        row.macs or 0 for row in table.rows if row.name.startswith("layer2.")
+    )
+    with pytest.raises(ArgumentError, match="'layer9' is no node and no path to nodes: conv1, bn1"):
+        table.under("layer9")
+
+
+def test_input_of_a_network() -> None:
+    assert summary(nets.lenet5()).output_shape == (1, 10)
+    assert summary(nets.lenet5(), (None, 1, 28, 28)).output_shape == ("N", 10)
+    with pytest.raises(ArgumentError, match="input_shape is missing: give the shape of the input"):
+        summary(Network(Seq(parse_operator("ReLU"))))
+    with pytest.raises(ShapeError, match="input_shape holds 2 shapes, and the network has the inputs input"):
+        summary(nets.lenet5(), ((1, 1, 28, 28), (1, 1, 28, 28)))
+
+
+def test_another_size_follows_the_first_summary() -> None:
+    net = nets.resnet18()
+    small, large, again = (summary(net, (1, 3, size, size)) for size in (64, 224, 64))
+    assert small == again
+    assert (small.macs, large.macs) == (summary(nets.resnet18(), (1, 3, 64, 64)).macs, 1_814_073_344)
+
+
+def test_named_batch_follows_branches() -> None:
+    table = summary(nets.googlenet_d2l(), ("N", 1, 96, 96))
+    one = summary(nets.googlenet_d2l(), (1, 1, 96, 96))
+    assert [row.output_shape for row in table.rows] == [("N", *row.output_shape[1:]) for row in one.rows]
+    assert table.macs == one.macs
+
+
+# fvcore's total less the products, and less one operation for each input of the global pool: 2 for each normed element.
+@pytest.mark.parametrize(
+    ("name", "fvcore", "pooled"),
+    [
+        ("resnet18", 1_819_065_856, 512 * 49),
+        ("googlenet", 1_504_878_688, 1024 * 49),
+        ("densenet201", 4_340_870_784, 1920 * 49),
+        ("resnet152", 11_558_835_200, 2048 * 49),
+    ],
+)
+def test_operations_of_norms(name: str, fvcore: int, pooled: int) -> None:
+    table = summary(nets.build(name))
+    assert table.macs is not None
+    assert table.norm_ops == fvcore - table.macs - pooled
+
+
+def test_operations_of_norms_by_hand() -> None:
+    for text, operations in (
+        ("BatchNorm2d(4)", 2),
+        ("BatchNorm2d(4, training=True)", 6),
+        ("GroupNorm(2, 4)", 6),
+        ("LocalResponseNorm(3)", 7),
+        ("ReLU", 0),
+    ):
+        table = summary(parse_operator(text), (2, 4, 3, 3))
+        assert table.norm_ops == 72 * operations
+    assert "0 FLOPs, 0 additions of a bias and 144 of normalizations" in str(
+        summary(parse_operator("BatchNorm2d(4)"), (2, 4, 3, 3))
+    )
+
+
+# torchinfo counts products, one addition for each element with a bias, and once each parameter of a norm.
+@pytest.mark.parametrize(
+    ("name", "torchinfo", "norms"),
+    [("vgg16", 15_483_821_032, 0), ("resnet18", 1_814_083_944, 9_600)],
+)
+def test_additions_of_a_bias(name: str, torchinfo: int, norms: int) -> None:
+    table = summary(nets.build(name))
+    assert (table.macs or 0) + (table.bias_adds or 0) == torchinfo - norms
+
+
+@pytest.mark.parametrize("name", ["resnet18", "alexnet", "googlenet", "densenet121"])
+def test_products_on_data_are_those_of_ones(name: str) -> None:
+    """The sum of a convolution of ones by ones is the number of its products that touch data."""
+    net = nets.build(name)
+    shapes = net.shapes(*net.input_shapes) | dict(zip(net.inputs, net.input_shapes, strict=True))
+    for row in summary(net).rows:
+        operator = net[row.name].operator
+        if isinstance(operator, Conv2d):
+            height, width = shapes[net[row.name].inputs[0]][2:]
+            kernel = torch.ones(1, 1, *operator.parameter_shapes()["weight"][2:])
+            window: Any = (None, operator.stride, operator.padding, operator.dilation)
+            ones = torch.nn.functional.conv2d(torch.ones(1, 1, height, width), kernel, *window)
+            channels = operator.in_channels * operator.out_channels // operator.groups
+            assert row.macs_effective == int(ones.to(torch.float64).sum()) * channels
+
+
+# Networks by name
+
+
+def test_named() -> None:
+    assert named(["resnet18"]).parameter_count == 11_689_512
+    assert named(["Conv1d(1, 1, 3)", "ReLU"]).output_shape((1, 1, 5)) == (1, 1, 3)
+
+
+@pytest.mark.parametrize(
+    ("texts", "message"),
+    [
+        (["resnet19"], "unknown network 'resnet19': did you mean resnet"),
+        (["Conv9d(1)"], "unknown operator 'Conv9d'"),
+        (["resnet18", "ReLU"], "unknown operator 'resnet18'"),
+    ],
+)
+def test_names_that_nothing_has(texts: list[str], message: str) -> None:
+    with pytest.raises(UsageError) as error:
+        named(texts)
+    assert message in str(error.value)

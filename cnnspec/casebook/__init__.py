@@ -18,13 +18,17 @@ from cnnspec.casebook.entries import CasebookError as CasebookError
 from cnnspec.casebook.entries import Cost as Cost
 from cnnspec.casebook.entries import Entry as Entry
 from cnnspec.casebook.entries import Example as Example
+from cnnspec.casebook.entries import Graph as Graph
 from cnnspec.casebook.entries import Layer as Layer
+from cnnspec.casebook.entries import NetworkTable as NetworkTable
+from cnnspec.casebook.entries import NodeFacts as NodeFacts
 from cnnspec.casebook.entries import OutputShape as OutputShape
 from cnnspec.casebook.entries import ReceptiveFields as ReceptiveFields
 from cnnspec.casebook.entries import Refuse as Refuse
 from cnnspec.casebook.entries import Sequence as Sequence
 from cnnspec.casebook.entries import Source as Source
 from cnnspec.casebook.entries import Step as Step
+from cnnspec.casebook.entries import Use as Use
 from cnnspec.casebook.reader import find as find
 from cnnspec.casebook.reader import load as load
 from cnnspec.casebook.reader import load_all as load_all

@@ -7,6 +7,7 @@ from fractions import Fraction
 from typing import Any
 
 from cnnspec import ops
+from cnnspec.casebook.differences import differs, elements, field_differs
 from cnnspec.casebook.entries import (
     TEXTBOOK,
     Accept,
@@ -14,14 +15,17 @@ from cnnspec.casebook.entries import (
     Cost,
     Entry,
     Example,
+    Graph,
+    NetworkTable,
     OutputShape,
     ReceptiveFields,
     Refuse,
     Sequence,
     named,
 )
+from cnnspec.casebook.networks import graph_differs, network_differs
 from cnnspec.errors import ArgumentError, ShapeError
-from cnnspec.nested import Array, Shape, elementwise, ravel, shape_of, unravel
+from cnnspec.nested import Array, Shape, elementwise, shape_of, unravel
 from cnnspec.op import Operator
 from cnnspec.window import ReceptiveField
 
@@ -82,7 +86,7 @@ def _own(operator: str, arguments: Mapping[str, Any], operands: Mapping[str, Arr
 
 def _own_shape(entry: OutputShape | Accept) -> Iterator[str]:
     shape = _operator(entry).output_shape(*entry.input_shapes)
-    yield from _differs("output shape", shape, entry.output_shape)
+    yield from differs("output shape", shape, entry.output_shape)
 
 
 def _own_cost(entry: Cost) -> Iterator[str]:
@@ -97,7 +101,7 @@ def _own_cost(entry: Cost) -> Iterator[str]:
         "additions": lambda: op.macs(*shapes) - math.prod(op.output_shape(*shapes)) + op.bias_adds(*shapes),
     }
     for name, cost in costs.items():
-        yield from _differs(name, cost, getattr(entry, name))
+        yield from differs(name, cost, getattr(entry, name))
 
 
 def _own_accept(entry: Accept) -> Iterator[str]:
@@ -127,13 +131,13 @@ def _own_sequence(entry: Sequence) -> Iterator[str]:
     for place, layer in enumerate(entry.layers):
         op, at = _operator(layer), f"of layer {place} ({layer.operator})"
         products, output = op.macs(*shapes), op.output_shape(*shapes)
-        yield from _differs(f"parameter_count {at}", op.parameter_count, layer.parameter_count)
-        yield from _differs(f"macs {at}", products, layer.macs)
-        yield from _differs(f"output shape {at}", output, layer.output_shape)
+        yield from differs(f"parameter_count {at}", op.parameter_count, layer.parameter_count)
+        yield from differs(f"macs {at}", products, layer.macs)
+        yield from differs(f"output shape {at}", output, layer.output_shape)
         parameters, macs, shapes = parameters + op.parameter_count, macs + products, (output,)
-    yield from _differs("parameter_count", parameters, entry.parameter_count)
-    yield from _differs("macs", macs, entry.macs)
-    yield from _differs("giga_macs", round(Fraction(macs, 10**9), entry.digits or 0), entry.giga_macs)
+    yield from differs("parameter_count", parameters, entry.parameter_count)
+    yield from differs("macs", macs, entry.macs)
+    yield from differs("giga_macs", round(Fraction(macs, 10**9), entry.digits or 0), entry.giga_macs)
 
 
 def _own_receptive_fields(entry: ReceptiveFields) -> Iterator[str]:
@@ -141,15 +145,7 @@ def _own_receptive_fields(entry: ReceptiveFields) -> Iterator[str]:
     for place, layer in enumerate(entry.layers):
         axes = _operator(layer).receptive_field()
         path = tuple(map(ReceptiveField.then, path, axes)) if path and axes else path or axes
-        seen = path or (ReceptiveField(),)
-        for name, values in (
-            ("size", tuple(axis.size for axis in seen)),
-            ("stride", tuple(axis.stride for axis in seen)),
-            ("padding", tuple(-axis.offset for axis in seen)),
-        ):
-            stated = getattr(layer, name)
-            wanted = (stated,) * len(seen) if isinstance(stated, int) else stated
-            yield from _differs(f"{name} after layer {place} ({layer.operator})", values, wanted)
+        yield from field_differs(f"layer {place} ({layer.operator})", path, layer)
 
 
 _OWN: Mapping[type[Entry], Callable[[Any], Iterator[str]]] = {
@@ -160,6 +156,8 @@ _OWN: Mapping[type[Entry], Callable[[Any], Iterator[str]]] = {
     Refuse: _own_refuse,
     Sequence: _own_sequence,
     ReceptiveFields: _own_receptive_fields,
+    NetworkTable: network_differs,
+    Graph: graph_differs,
 }
 
 
@@ -173,15 +171,15 @@ def _backend_example(entry: Example, call: Call) -> Iterator[str]:
     output = call(entry.operator, arguments, operands)
     if entry.indices is not None:
         output, indices = output
-        yield from _elements("indices", indices, entry.indices, None)
-    yield from _elements("output", output, entry.output, entry.digits)
+        yield from elements("indices", indices, entry.indices, None)
+    yield from elements("output", output, entry.output, entry.digits)
 
 
 def _backend_accept(entry: Accept, call: Call) -> Iterator[str]:
     output = call(entry.operator, entry.arguments, _ones(entry))
     if entry.output_shape is None or 0 in entry.output_shape:
         return  # a nested list forgets the axes behind an empty one
-    yield from _differs("output shape", shape_of(output), entry.output_shape)
+    yield from differs("output shape", shape_of(output), entry.output_shape)
 
 
 def _backend_refuse(entry: Refuse, call: Call) -> Iterator[str]:
@@ -217,52 +215,5 @@ def _ones(entry: Any) -> dict[str, Array]:
     }
 
 
-# Comparisons
-
-
-def _differs(what: str, actual: Any, stated: Any) -> Iterator[str]:
-    """Yield a message unless nothing is stated, or `actual` (or what it returns) is what is stated."""
-    if stated is None:
-        return
-    value = actual() if callable(actual) else actual
-    if value != stated:
-        yield f"{what} is {_spell(value)}, expected {_spell(stated)}"
-
-
-def _elements(what: str, actual: Array, stated: Array, digits: int | None) -> Iterator[str]:
-    if shape_of(actual) != shape_of(stated):
-        yield f"{what} has shape {shape_of(actual)}, expected {shape_of(stated)}"
-        return
-    values, wanted = ravel(actual), ravel(stated)
-    wrong = [i for i, (a, b) in enumerate(zip(values, wanted, strict=True)) if not _same(a, b, digits)]
-    if wrong:
-        index = _index(wrong[0], shape_of(stated))
-        rounded = "" if digits is None else f" to {digits} digits"
-        yield (
-            f"{what}{index} is {_spell(values[wrong[0]])}, expected {_spell(wanted[wrong[0]])}{rounded}; "
-            f"{len(wrong)} of {len(wanted)} are wrong"
-        )
-
-
-def _same(actual: Any, stated: Any, digits: int | None) -> bool:
-    if digits is not None and math.isfinite(actual):
-        return bool(round(Fraction(actual), digits) == stated)
-    if isinstance(stated, float) and stated == 0:  # only -0.0 is kept as a float
-        return actual == 0 and math.copysign(1, actual) < 0
-    return bool(actual == stated or (actual != actual and stated != stated))
-
-
 def _plain(value: Any) -> Any:
     return float(value) if isinstance(value, Fraction) else value
-
-
-def _index(position: int, shape: Shape) -> str:
-    indices: list[int] = []
-    for size in reversed(shape):
-        position, index = divmod(position, size)
-        indices.append(index)
-    return "".join(f"[{index}]" for index in reversed(indices))
-
-
-def _spell(value: Any) -> str:
-    return str(float(value) if isinstance(value, Fraction) else value)

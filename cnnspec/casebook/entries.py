@@ -196,9 +196,69 @@ class ReceptiveFields(Entry):
     layers: tuple[Step, ...]
 
 
-KINDS: Mapping[str, type[Entry]] = {
-    kind.kind: kind for kind in (Example, OutputShape, Cost, Accept, Refuse, Sequence, ReceptiveFields)
-}
+@dataclass(frozen=True, kw_only=True)
+class NodeFacts:
+    """What a source says of a node, or of all nodes below a path: the output and the field are those of the last."""
+
+    node: str
+    output_shape: Shape | None = None
+    parameter_count: int | None = None
+    macs: int | None = None
+    size: int | tuple[int, ...] | None = None
+    stride: int | tuple[int, ...] | None = None
+    padding: int | tuple[int, ...] | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class NetworkTable(Entry):
+    """One of `cnnspec.nets`, its totals and what is said of its nodes; `giga_macs` and `digits` as in a sequence."""
+
+    kind: ClassVar[str] = "network"
+    step: ClassVar[type] = NodeFacts
+
+    network: str
+    input_shapes: tuple[Shape, ...]
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+    nodes: tuple[NodeFacts, ...] = ()
+    output_shape: Shape | None = None
+    parameter_count: int | None = None
+    macs: int | None = None
+    giga_macs: Fraction | None = None
+    digits: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Use:
+    """One node of a graph: an operator on what the inputs and nodes of these names give."""
+
+    node: str
+    operator: str
+    takes: tuple[str, ...]
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+    shared: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Graph(Entry):
+    """A small network with all its values, and the gradients of the sum of its outputs.
+
+    values:    each input and each parameter by name; shared: what a node calls a parameter that has another name
+    gradients: those of inputs and of parameters, by name
+    """
+
+    kind: ClassVar[str] = "graph"
+    step: ClassVar[type] = Use
+
+    values: Mapping[str, Array]
+    nodes: tuple[Use, ...]
+    output: Array
+    gradients: Mapping[str, Array] = field(default_factory=dict)
+    parameter_count: int | None = None
+
+
+_KINDS = (Example, OutputShape, Cost, Accept, Refuse, Sequence, ReceptiveFields, NetworkTable, Graph)
+KINDS: Mapping[str, type[Entry]] = {kind.kind: kind for kind in _KINDS}
+"""The kinds by the name of their tables."""
 
 
 def named(inputs: tuple[Any, ...]) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Mapping
 from fractions import Fraction
 from typing import Any
 
-from cnnspec import ops
+from cnnspec import nets, ops
 from cnnspec.casebook.entries import TEXTBOOK
 from cnnspec.errors import ShapeError
 from cnnspec.nested import Array, Shape, ravel
@@ -54,6 +54,16 @@ def _operator(value: Any) -> str:
     if value not in known:
         raise RepairError(f"no such operator{hint(value, known)}")
     return str(value)
+
+
+def _network(value: Any) -> str:
+    if value not in nets.NAMES:
+        raise RepairError(f"no such network{hint(value, nets.NAMES)}")
+    return str(value)
+
+
+def _arrays(value: Any) -> dict[str, Array]:
+    return {name: _array(array) for name, array in _table(value).items()}
 
 
 def _table(value: Any) -> Mapping[str, Any]:
@@ -105,7 +115,7 @@ def _decimal(value: Any) -> Fraction:
 
 
 READERS: Mapping[str, Callable[[Any], Any]] = {
-    **dict.fromkeys(("name", "convention", "note", "reason"), _text),
+    **dict.fromkeys(("name", "convention", "note", "reason", "node"), _text),
     **dict.fromkeys(("parameter_count", "macs", "macs_effective", "bias_adds"), _count),
     **dict.fromkeys(("multiplications", "additions", "digits"), _count),
     **dict.fromkeys(("weight", "bias", "output", "indices"), _array),
@@ -117,7 +127,11 @@ READERS: Mapping[str, Callable[[Any], Any]] = {
     "input_shapes": lambda value: tuple(_shape(item) for item in _list(value)),
     "parameter_shapes": lambda value: {name: _shape(shape) for name, shape in _table(value).items()},
     "layers": lambda value: [_table(item) for item in _list(value)],
-    "others": lambda value: {name: _array(array) for name, array in _table(value).items()},
+    **dict.fromkeys(("others", "values", "gradients"), _arrays),
+    "network": _network,
+    "nodes": lambda value: [_table(item) for item in _list(value)],
+    "takes": lambda value: tuple(_text(item) for item in _list(value)),
+    "shared": lambda value: {name: _text(item) for name, item in _table(value).items()},
     "giga_macs": _decimal,
     "when": _when,
 }

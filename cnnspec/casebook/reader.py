@@ -16,6 +16,7 @@ from cnnspec.nested import ravel
 BY_HAND = "by hand"
 SHELF = ("author", "title", "url")
 FORMS = 'write { from = "key", section = "..." }, { author, title, section } or "by hand: ..."'
+ROUNDED = "giga_macs is rounded: give digits, the number of its decimals"
 PLURALS = {"input": "inputs", "input_shape": "input_shapes"}
 
 
@@ -132,9 +133,10 @@ def _record(kind: type[Any], table: Mapping[str, Any], where: str, given: Mappin
             values[key] = READERS[key](value)
         except RepairError as error:
             raise CasebookError(f"{where}: {key}={value!r}: {error}") from error
-    if "layers" in values:
-        layers = enumerate(values["layers"])
-        values["layers"] = tuple(_record(kind.step, layer, f"{where}, layer {i}", {}) for i, layer in layers)
+    for steps, step in (("layers", "layer"), ("nodes", "node")):
+        if steps in values:
+            rows = enumerate(values[steps])
+            values[steps] = tuple(_record(kind.step, one, f"{where}, {step} {i}", {}) for i, one in rows)
     return kind(**values)
 
 
@@ -153,14 +155,33 @@ def _lacks(entry: Entry) -> Iterator[str]:
         case entries.Refuse(when="constructed", weight_shape=None):
             if "weight" in _parameters(entry.operator, entry.arguments):
                 yield "an operator that is not constructed has no weight: give weight_shape, and bias_shape"
-        case entries.Sequence(giga_macs=Fraction(), digits=None):
-            yield "giga_macs is rounded: give digits, the number of its decimals"
-        case entries.Sequence():
-            if entry.layers[-1].output_shape is None:
-                yield "the last layer must state its output_shape"
-        case entries.ReceptiveFields():
-            if entry.layers[-1].size is None:
-                yield "the last layer must state its size"
+        case entries.Sequence() | entries.ReceptiveFields():
+            yield from _path_lacks(entry)
+        case entries.NetworkTable() | entries.Graph():
+            yield from _network_lacks(entry)
+
+
+def _path_lacks(entry: entries.Sequence | entries.ReceptiveFields) -> Iterator[str]:
+    if isinstance(entry, entries.ReceptiveFields):
+        if entry.layers[-1].size is None:
+            yield "the last layer must state its size"
+    elif entry.giga_macs is not None and entry.digits is None:
+        yield ROUNDED
+    elif entry.layers[-1].output_shape is None:
+        yield "the last layer must state its output_shape"
+
+
+def _network_lacks(entry: entries.NetworkTable | entries.Graph) -> Iterator[str]:
+    if isinstance(entry, entries.Graph):
+        known = {*entry.values, *(use.node for use in entry.nodes)}
+        lacking = (name for use in entry.nodes for name in use.takes if name not in known)
+        yield from (f"values lacks {name!r}, which a node takes" for name in lacking)
+        return
+    totals = (entry.output_shape, entry.parameter_count, entry.macs, entry.giga_macs)
+    if not entry.nodes and all(total is None for total in totals):
+        yield "states nothing: give parameter_count, output_shape, nodes or another"
+    if entry.giga_macs is not None and entry.digits is None:
+        yield ROUNDED
 
 
 def _example_lacks(entry: entries.Example) -> Iterator[str]:

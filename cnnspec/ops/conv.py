@@ -10,6 +10,7 @@ infinite weight on padding adds nothing) and read the reflected, replicated or w
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from cnnspec import nested, window
@@ -78,7 +79,7 @@ class _Conv(Windowed):
 
     # Shapes
 
-    @property
+    @cached_property
     def windows(self) -> tuple[Window, ...]:
         """The sliding window of each spatial axis."""
         axes = zip(self._kernel, self._stride, self._pads(), self._dilation, strict=True)

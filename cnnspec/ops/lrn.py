@@ -50,6 +50,10 @@ class LocalResponseNorm(Composed):
             raise ShapeError(f"size={self.size} must be at least 1", size=self.size)
         return tuple(shape)
 
+    def norm_ops(self, *input_shapes: Shape) -> int:
+        """Return size + 4 per element: a square, size - 1 additions, a product, an addition, a power, a quotient."""
+        return math.prod(self.output_shape(*input_shapes)) * (self.size + 4)
+
     def reference(self, *arrays: Array) -> Array:
         """Return x / (k + alpha / size * sum x^2)^beta; each step is an array of the input's format."""
         return self.divided(self.size, *arrays)

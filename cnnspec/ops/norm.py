@@ -62,6 +62,13 @@ class Norm(Operator):
         """Return mean and variance where they are not those of the input."""
         raise NotImplementedError
 
+    def norm_ops(self, *input_shapes: Shape) -> int:
+        """Return 2 per element, y = a x + b with a and b known per channel; 6 where mean and variance are the input's.
+
+        The mean is one addition more, the variance a difference, its square and an addition.
+        """
+        return math.prod(self.output_shape(*input_shapes)) * (6 if self.from_batch else 2)
+
     def reference(self, *arrays: Array) -> Array:
         """Return (x - mean) / sqrt(variance + eps) * weight + bias."""
         return self.normalized(one_over_root, *arrays)

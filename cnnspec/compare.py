@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cnnspec.bounds import FORMATS, Format
-from cnnspec.elements import Rule, rule
+from cnnspec.elements import rule
 from cnnspec.exact.results import Exact
 from cnnspec.models import ErrorModel
 from cnnspec.screen import Screened, screen, screen_copies
@@ -52,8 +52,14 @@ def verdict(exact: Exact, actual: Sequence[Any] | Values, dtype: str, model: Err
     """Return the verdict on `actual`, given in row-major order as numbers of format `dtype`."""
     found = _screened(exact, actual, dtype, model)
     for i in np.flatnonzero(found.open & found.judged).tolist():
-        one = _rule(exact, i, dtype, model).judge(_item(actual[i]))
-        found.holds[i], found.ratio[i] = one.holds, one.ratio
+        one = rule(exact, i, dtype, model)
+        if one is None:
+            found.judged[i] = False
+            continue
+        element = one.judge(_item(actual[i]))
+        found.holds[i], found.ratio[i] = element.holds, element.ratio
+        if element.holds and np.isinf(found.ulps[i]):  # an infinity in the place of what may overflow
+            found.ulps[i] = 0.0
     judged = found.judged
     wrong = np.flatnonzero(judged & ~found.holds)
     result = Verdict(
@@ -69,10 +75,11 @@ def verdict(exact: Exact, actual: Sequence[Any] | Values, dtype: str, model: Err
     among = wrong if len(wrong) else np.flatnonzero(judged)
     worst = int(among[np.argmax(found.ratio[among])])
     result.worst, result.actual = worst, _item(actual[worst])
-    if result.holds:
-        result.ratio = min(1.0, float(found.ratio[worst]))
+    one = None if result.holds else rule(exact, worst, dtype, model)
+    if one is None:
+        result.ratio = float(found.ratio[worst]) if wrong.size else min(1.0, float(found.ratio[worst]))
         return result
-    element = _rule(exact, worst, dtype, model).judge(_item(actual[worst]))
+    element = one.judge(result.actual)
     result.ratio, result.expected = element.ratio, element.expected
     result.error, result.bound = element.error, element.bound
     return result
@@ -86,12 +93,6 @@ def _screened(exact: Exact, actual: Sequence[Any] | Values, dtype: str, model: E
     count = len(actual)
     every, none = np.ones(count, bool), np.zeros(count, bool)
     return Screened(every, none.copy(), every, np.zeros(count), np.zeros(count))
-
-
-def _rule(exact: Exact, i: int, dtype: str, model: ErrorModel | None) -> Rule:
-    found = rule(exact, i, dtype, model)
-    assert found is not None
-    return found
 
 
 def _item(value: Any) -> Any:

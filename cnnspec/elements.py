@@ -50,13 +50,16 @@ class Rule:
             return Element(False, math.inf, self.expected, math.inf, 0.0)
         reach = abs(self.value) + self.error
         if math.isinf(actual):
-            holds = math.isinf(_rounded(reach, self.output)) and (actual > 0) == (self.value > 0)
+            edge = self.value + (self.error if actual > 0 else -self.error)
+            holds = _rounded(edge, self.output) == actual
             return Element(holds, float(holds) or math.inf, self.expected, 0.0 if holds else math.inf, 0.0)
         bound = self.error
         if self.narrower:
             bound += Fraction(2) ** half_ulp_exponent(reach.numerator, reach.denominator, 0, self.output)
         error = abs(Fraction(actual) - self.value)
         ratio = _float(error / bound) if bound else math.inf if error else 0.0
+        if error > bound:
+            ratio = max(ratio, math.nextafter(1, 2))
         return Element(error <= bound, ratio, self.expected, _float(error), _float(bound))
 
     def _equal(self, actual: Any) -> Element:

@@ -70,7 +70,7 @@ def _equal(holds: Values, judged: Values) -> Screened:
 def _bounded(exact: Exact, near: Near, actual: Values, output: Format, model: ErrorModel) -> Screened:
     """Hold elements to E and half an ulp."""
     y, accumulate = np.abs(near.value), model.format
-    low, high, underflow, exactly = _errors(exact, near, output, model)
+    low, high, underflow, exactly, unsure = _errors(exact, near, output, model)
     half_low = half_high = np.zeros(y.shape)
     if output.precision < accumulate.precision or output.largest < accumulate.largest:
         half_low = _half_ulp((y - near.off + low) * (1 - SLACK), output)
@@ -94,7 +94,8 @@ def _bounded(exact: Exact, near: Near, actual: Values, output: Format, model: Er
     equal = exactly & (round_to(near.value, output) == actual)
     holds = np.where(exactly, equal, holds)
     ratio = np.where(exactly, np.where(equal, 0.0, np.inf), ratio)
-    still_open = ~holds & ~wrong & ~exactly
+    holds &= ~unsure
+    still_open = (~holds & ~wrong & ~exactly) | unsure
     _, exponent = np.frexp(near.value)
     unit = np.ldexp(1.0, np.maximum(exponent - output.precision, output.smallest))
     ulps = np.where(np.isfinite(error), error / unit, np.inf)
@@ -103,20 +104,23 @@ def _bounded(exact: Exact, near: Near, actual: Values, output: Format, model: Er
     )
 
 
-def _errors(
-    exact: Exact, near: Near, output: Format, model: ErrorModel
-) -> tuple[Values, Values, Values, Values]:
-    """Return what E is at least and at most, how often a result may underflow, and where E is 0 as sums are exact."""
+def _errors(exact: Exact, near: Near, output: Format, model: ErrorModel) -> tuple[Values, ...]:
+    """Return what E is at least and at most, how often a result may underflow, where E is 0, and where it may be.
+
+    It is 0 where every partial sum is representable, which an S close to the limit leaves open.
+    """
     accumulate, count = model.format, near.roundings
-    exactly = np.zeros(count.shape, bool)
+    exactly = unsure = np.zeros(count.shape, bool)
     divided = np.array(exact.divisors) != 1 if exact.divisors else exactly
     underflow: Any = float(1 << accumulate.precision)
     if exact.lattice is not None:
         normal = exact.lattice > model.underflow_exponent()
         size = near.size * np.array(exact.divisors, float) if exact.divisors else near.size
-        fits = size <= np.ldexp(1.0, accumulate.precision + exact.lattice)
+        limit = np.ldexp(1.0, accumulate.precision + exact.lattice)
+        fits = size <= limit
         if normal and model.keeps_exact_sums:
             exactly = fits & ~divided & near.rounded  # then float64 holds the value without error
+            unsure = (fits & ~divided & ~near.rounded) | (np.abs(size - limit) <= SLACK * limit)
             count = np.where(fits & divided, exact.divisions, count)
         underflow = np.where(divided, count, 0.0) if normal else count
     e = model.relative(count, 1.0, exact.elementary) * near.size
@@ -130,7 +134,7 @@ def _errors(
     none = (e == 0) & (underflow == 0) & (near.value == 0)  # no product that is not zero
     high = (e + below) * (1 + SLACK) + np.where(underflow > 0, (underflow + FEW) * TINY, 0.0)
     low = np.maximum((e + below) * (1 - SLACK) - FEW * TINY, 0.0)
-    return low, high, np.broadcast_to(underflow, count.shape), exactly | none
+    return low, high, np.broadcast_to(underflow, count.shape), exactly | none, unsure & (near.size > 0)
 
 
 def _half_ulp(reach: Values, output: Format) -> Values:

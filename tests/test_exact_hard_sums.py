@@ -143,3 +143,17 @@ def test_hard_sums_catch_wrong_engines(wrong: Callable[[pytest.MonkeyPatch], Non
     with pytest.MonkeyPatch.context() as patch:
         wrong(patch)
         assert found() != expected
+
+
+def test_rows_far_below_the_largest_are_not_lost() -> None:
+    """Operands with elements above 2^300 are divided by a power of two first, which small ones may not survive."""
+    w = np.array([[2.0**1000], [1.5 * 2.0**-80]])
+    found = linear(np.array([[1.0]]), w, full=True)
+
+    assert found.value.tolist() == [[2.0**1000, 1.5 * 2.0**-80]]
+    assert found.bound_sum[0, 1] < 1.5 * 2.0**-80 * (1 + 2.0**-36)
+    assert found.bound_sum[0, 1] >= 1.5 * 2.0**-80
+
+
+def test_a_sum_of_no_terms_is_zero() -> None:
+    assert linear(np.zeros((3, 0)), np.zeros((2, 0))).tolist() == [[0.0, 0.0]] * 3

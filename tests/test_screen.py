@@ -101,3 +101,46 @@ def test_a_screen_with_a_bound_that_is_too_wide_is_caught() -> None:
     assert one is not None
     assert wide.holds[0]
     assert not one.judge(given[0]).holds
+
+
+def linear(x: list[float], w: list[list[float]]) -> Exact:
+    case = Case("linear", {"in_features": len(x), "out_features": len(w), "bias": False}, ((1, len(x)),))
+    return exact.evaluate(case.spec, case.operation, {"input": np.array([x]), "weight": np.array(w)})
+
+
+@pytest.mark.parametrize(
+    ("x", "w", "dtype", "given"),
+    [
+        ([1.0], [[2.0**1000], [1.5 * 2.0**-80]], "float64", [2.0**1000, 0.0]),  # scaling loses the second row
+        ([1.0, 1.0], [[2.0**51 + 1, -(2.0**51)], [2.0**53 - 1, 2.0]], "float64", [1.5, 2.0**53]),  # it is 1
+        ([1.0, 1.0], [[2.0**23, -(2.0**23)], [2.0**60, 1.0]], "float32", [1.0, 2.0**60]),  # S is the limit
+    ],
+)
+def test_hard_operands_let_no_wrong_number_pass(
+    x: list[float], w: list[list[float]], dtype: str, given: list[float]
+) -> None:
+    found = linear(x, w)
+    agrees(found, np.array(given), dtype, direct(dtype))
+    judged = verdict(found, given, dtype, direct(dtype))
+    assert not judged.holds
+    right = [rule(found, i, dtype, direct(dtype)) for i in range(2)]
+    assert verdict(found, [one.expected for one in right if one], dtype, direct(dtype)).holds
+
+
+def test_what_overflows_is_an_infinity_of_either_sign_where_both_are_in_reach() -> None:
+    found = linear([65504.0] * 32 + [-65504.0] * 32, [[65504.0] * 64])
+
+    for infinite in (math.inf, -math.inf):
+        result = verdict(found, [infinite], "float16", direct("float16"))
+        assert (result.holds, result.ulps) == (True, 0.0)
+
+
+def test_the_gradient_of_an_average_is_judged_where_its_terms_times_a_common_divisor_overflow() -> None:
+    case = Case("adaptive_avg_pool1d", {"output_size": 5}, ((1, 9),), "float64")
+    dy = np.full((1, 5), 2.0**1022)
+    (found,) = exact.gradients(case.spec, case.operation, dy, {"input": np.ones((1, 9))}, ["input"]).values()
+    right = [float(found.value(i)) for i in range(9)]
+
+    assert verdict(found, right, "float64", direct("float64")).judged == sum(
+        rule(found, i, "float64", direct("float64")) is not None for i in range(9)
+    )

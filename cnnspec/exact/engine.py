@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from cnnspec.bounds import Format
+from cnnspec.bounds import FORMATS, Format
 from cnnspec.errors import CnnspecError
 from cnnspec.exact.adjoints import WeightGradient
 from cnnspec.exact.products import Block, Forward, Scratch
@@ -20,6 +20,7 @@ from cnnspec.exact.ways import (
     SLACK,
     AnyKind,
     Off,
+    Sliced,
     Way,
     close_way_for,
     largest,
@@ -109,9 +110,20 @@ def rounded(
     count = _counts(kind, finite[0], finite[1])
     if offset is not None:
         count += (offset != 0).reshape(-1, *([1] * (count.ndim - 2)))
-    if bound_sum is not None and way.name == "sliced":  # products below the range of float64 count as nothing
-        bound_sum[(count > 0) & (bound_sum < 2.0**-900)] += kind.terms * 5e-324
+    if bound_sum is not None and isinstance(way, Sliced):
+        _add_faint(way.scale, settle, bound_sum, count)
     return Rounded(value, statistics, bound_sum, count, off)
+
+
+def _add_faint(scale: int, settle: "Settle", bound_sum: Values, count: Values) -> None:
+    """Add to S what products below the range of float64 come to; sum it anew where scaling may have lost some."""
+    kind = settle.kind
+    bound_sum[(count > 0) & (bound_sum < 2.0**-900)] += kind.terms * 5e-324
+    if scale > 0:
+        faint = np.flatnonzero((count > 0) & (bound_sum < np.ldexp(1.0, min(scale - 900, 1000))))
+        for chosen, a, b in _gathered(kind, settle.operands, faint):
+            sums = rounded_sums(np.abs(a), np.abs(b), FORMATS["float64"], short=False).values
+            bound_sum.reshape(-1)[chosen] = np.nextafter(sums, np.inf)
 
 
 def _through(

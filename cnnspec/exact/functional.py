@@ -7,6 +7,7 @@ bfloat16 and tf32, which NumPy lacks, are float32 arrays of representable values
 """
 
 import hashlib
+import math
 from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
@@ -154,7 +155,7 @@ class LinearLayer:
         bias = None if b is None else as_array("b", b)
         shape = self._shape(x, w)
         kind = Forward(*self.sizes(x, w), Scratch(budget))
-        one = rounded(kind, x.reshape(-1, w.shape[1], 1), w[:, :, None], bias, form, full=full)
+        one = rounded(kind, x.reshape(math.prod(x.shape[:-1]), w.shape[1], 1), w[:, :, None], bias, form, full=full)
         return as_result(one, shape, full=full)
 
     def backward(
@@ -166,7 +167,8 @@ class LinearLayer:
         form = as_format(out_dtype, x)
         shape = self._shape(x, w)
         check_gradient(dy, shape)
-        gradient, rows = dy.reshape(-1, len(w), 1), x.reshape(-1, w.shape[1], 1)
+        count = math.prod(x.shape[:-1])
+        gradient, rows = dy.reshape(count, len(w), 1), x.reshape(count, w.shape[1], 1)
         products: Products = {
             "input": (InputGradient, gradient, w[:, :, None], x.shape),
             "weight": (WeightGradient, gradient, rows, w.shape),

@@ -115,13 +115,15 @@ def gradients(operator: Operator, dy: Values, operands: Sequence[Values]) -> lis
     return [Nearest(x.shape, average.backward(dy, x, full=True, **arguments), shared, None)]
 
 
-def _places_of_repeats(shape: tuple[int, ...], whole: tuple[int, ...]) -> Values:
-    """Return, for each element of the whole, which element of an operand of `shape` is repeated there."""
+def _places_of_repeats(shape: tuple[int, ...], whole: tuple[int, ...]) -> Values | None:
+    """Return, for each element of the whole, which element of an operand is repeated there; None where none is."""
+    if shape == whole:
+        return None
     return np.broadcast_to(np.arange(int(np.prod(shape))).reshape(shape), whole).ravel()
 
 
-def _met(dy: Values, places: Values, i: int) -> tuple[Fraction, Fraction]:
-    return _sums(dy[places == i], 1)
+def _met(dy: Values, places: Values | None, i: int) -> tuple[Fraction, Fraction]:
+    return _sums(dy[i : i + 1] if places is None else dy[places == i], 1)
 
 
 def _sums(terms: Any, divisor: int) -> tuple[Fraction, Fraction]:

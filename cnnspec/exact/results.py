@@ -138,7 +138,11 @@ class Nearest(Exact):
         super().__init__(shape, divisors=divisors, lattice=lattice, divisions=divisions)
         assert found.bound_sum is not None
         assert found.n_eff is not None
-        value, size = found.value.reshape(-1), found.bound_sum.reshape(-1)
+        value, size = found.value.reshape(-1), found.bound_sum.reshape(-1).copy()
+        for i in np.flatnonzero(
+            np.isinf(size)
+        ).tolist():  # sums over a common divisor may overflow where S does not
+            size[i] = _quotient(*exactly(i)[1].as_integer_ratio())
         odd = np.flatnonzero(~np.isfinite(value) & (np.isnan(value) | (size < LARGEST)))
         self.special = dict(zip(odd.tolist(), value[odd].tolist(), strict=True))
         counts, off = found.n_eff.reshape(-1).astype(np.float64), np.abs(value) * 2.0**-53 + 5e-324
@@ -212,12 +216,12 @@ class Products(Exact):
 
     def _sums(self, i: int) -> tuple[Fraction, Fraction]:
         """Return the sum and S of element i; its neighbours' terms are gathered with it."""
-        if i not in self._rows:
+        if i not in self._exact and i not in self._rows:
             first = i - i % GATHERED
             flat = np.arange(first, min(first + GATHERED, len(self._count)))
             self._rows.update(zip(flat.tolist(), zip(*self._terms(flat), strict=True), strict=True))
         if i not in self._exact:
-            pairs = zip(*(row.tolist() for row in self._rows[i]), strict=True)
+            pairs = zip(*(row.tolist() for row in self._rows.pop(i)), strict=True)
             products = [product(x, y) for x, y in pairs if x and y and math.isfinite(x) and math.isfinite(y)]
             unit = min((exponent for _, exponent in products), default=0)
             lifted = [n << (exponent - unit) for n, exponent in products]

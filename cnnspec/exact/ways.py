@@ -220,8 +220,9 @@ class Sliced:
             l, lost = two_sum(l, t)  # noqa: E741
             e += np.abs(lost)
             e += np.where(_column(whole, h), 0.0, np.inf)
-        if self.rest:
-            e += np.where((block.row_norm > 0) & (block.column_norm > 0), self.rest, 0.0)
+        if self.rest:  # where operands were divided, what is left of a row that is not zero may be zero
+            met = (block.row_norm > 0) & (block.column_norm > 0) | (self.scale != 0)
+            e += np.where(met, self.rest, 0.0)
         e += np.where(e > 0, np.abs(l) * (4 * UNIT), 0.0)  # the roundings of l - e and l + e
         e *= SLACK
         with np.errstate(invalid="ignore"):

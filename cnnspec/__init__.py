@@ -81,6 +81,8 @@ _PUBLIC = {
     "cases": ("Case",),
     "tables": ("summary",),
     "backends": ("Backend",),
+    "backends.torch_graph": ("from_torch",),
+    "backends.torch_modules": ("to_torch",),
     "distributions": ("check_initialiser",),
     "identify": ("fingerprint",),
     "run": ("assert_conforms", "check", "replay"),

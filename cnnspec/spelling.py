@@ -70,7 +70,8 @@ def spec_name(operator: Operator) -> str | None:
     """
     kind = type(operator)
     if kind not in _SPEC_NAMES:
-        alike = _alike(kind.__name__)
+        home = kind.__module__.rpartition(".")[2]
+        alike = _alike(kind.__name__) or ops.FAMILIES.get(home, ())
         _SPEC_NAMES[kind] = next((name for name in alike if ops.spec(name).operator is kind), None)
     return _SPEC_NAMES[kind]
 

@@ -155,7 +155,9 @@ class LinearLayer:
         bias = None if b is None else as_array("b", b)
         shape = self._shape(x, w)
         kind = Forward(*self.sizes(x, w), Scratch(budget))
-        one = rounded(kind, x.reshape(math.prod(x.shape[:-1]), w.shape[1], 1), w[:, :, None], bias, form, full=full)
+        one = rounded(
+            kind, x.reshape(math.prod(x.shape[:-1]), w.shape[1], 1), w[:, :, None], bias, form, full=full
+        )
         return as_result(one, shape, full=full)
 
     def backward(

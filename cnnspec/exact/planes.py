@@ -6,7 +6,7 @@ operator's own regions.
 
 from collections.abc import Sequence
 from fractions import Fraction
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 import numpy as np
@@ -62,11 +62,11 @@ def outputs(operator: Operator, operands: Sequence[Values]) -> Exact | None:
     found = average(operands[0], full=True, **arguments_of(operator))
     divisors = operator.divisors(operands[0].shape)
     sizes = operands[0].shape[-operator.spatial :]
-    regions, planes = operator.regions(sizes), operands[0].reshape(-1, int(np.prod(sizes)))
+    regions, planes = cache(operator.regions), operands[0].reshape(-1, int(np.prod(sizes)))
 
     def exactly(i: int) -> tuple[Fraction, Fraction]:
-        plane, position = divmod(i, len(regions))
-        return _sums(planes[plane, [*regions[position]]], divisors[i])
+        plane, position = divmod(i, len(regions(sizes)))
+        return _sums(planes[plane, [*regions(sizes)[position]]], divisors[i])
 
     return Nearest(shape, found, exactly, unit, [abs(divisor) for divisor in divisors], operator.divisions)
 
@@ -93,23 +93,34 @@ def gradients(operator: Operator, dy: Values, operands: Sequence[Values]) -> lis
     rows = dy.reshape(-1, positions)
     if isinstance(operator, _MaxPool):
         pool = MAXIMA[operator.spatial]
-        chosen = pool(x, **{**arguments, "return_indices": True})[1].reshape(-1, positions)
+
+        @cache
+        def chosen() -> Values:
+            _, indices = pool(x, **{**arguments, "return_indices": True})
+            found: Values = indices.reshape(-1, positions)
+            return found
 
         def routed(i: int) -> tuple[Fraction, Fraction]:
             plane, pixel = divmod(i, pixels)
-            return _sums(rows[plane, chosen[plane] == pixel], 1)
+            return _sums(rows[plane, chosen()[plane] == pixel], 1)
 
         return [Nearest(x.shape, pool.backward(dy, x, full=True, **arguments), routed, unit)]
     average: Any = (ADAPTIVE if isinstance(operator, _AdaptiveAvgPool) else AVERAGES)[operator.spatial]
-    divisors = operator.divisors(x.shape)[:positions]
-    windows: list[list[int]] = [[] for _ in range(pixels)]
-    for position, region in enumerate(operator.regions(x.shape[-operator.spatial :])):
-        for pixel in region:
-            windows[pixel].append(position)
+
+    @cache
+    def windows() -> list[list[tuple[int, int]]]:
+        """Return the windows that see each pixel, with their divisors."""
+        regions = operator.regions(x.shape[-operator.spatial :])
+        found: list[list[tuple[int, int]]] = [[] for _ in range(pixels)]
+        divisors = operator.divisors(x.shape)
+        for position, region in enumerate(regions):
+            for pixel in region:
+                found[pixel].append((position, divisors[position]))
+        return found
 
     def shared(i: int) -> tuple[Fraction, Fraction]:
         plane, pixel = divmod(i, pixels)
-        parts = [_sums(rows[plane, p : p + 1], divisors[p]) for p in windows[pixel]]
+        parts = [_sums(rows[plane, p : p + 1], divisor) for p, divisor in windows()[pixel]]
         return sum((value for value, _ in parts), Fraction(0)), sum((size for _, size in parts), Fraction(0))
 
     return [Nearest(x.shape, average.backward(dy, x, full=True, **arguments), shared, None)]

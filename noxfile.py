@@ -57,7 +57,7 @@ def conformance(session: nox.Session) -> None:
 
 @nox.session(venv_backend="none", requires=["environment"])
 def bench(session: nox.Session) -> None:
-    """Measure what correct rounding costs, in ratios to torch: `nox -s bench -- exact [ROW ...]`."""
+    """Measure, in ratios to others: `nox -s bench -- exact [ROW ...]`, `nox -s bench -- summary [COUNTER ...]`."""
     what, *rows = session.posargs or ["exact"]
     run_shared(session, "-m", f"cnnspec.bench.{what}", *rows)
 

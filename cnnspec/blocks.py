@@ -8,7 +8,6 @@ A block is an operator or one of these. Placed in a network, its operators becom
 it, a parameter's name that path and what the operator calls it: `layer1.0.conv1.weight`, as in a state_dict of torch.
 """
 
-import contextlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -55,6 +54,7 @@ class Plan:
     def __init__(self) -> None:
         self.nodes: list[Node] = []
         self._operators: dict[Operator, Operator] = {}
+        self._placed: dict[int, tuple[Operator, Operator]] = {}  # by identity: it and what it is equal to
         self._homes: dict[int, str] = {}
         self._use: tuple[str, str, tuple[str, ...]] | None = None
 
@@ -65,11 +65,19 @@ class Plan:
 
         Operators that are equal become one object: what is worked out for one is known of all.
         """
-        with contextlib.suppress(TypeError):  # an operator from outside whose arguments have no hash
-            operator = self._operators.setdefault(operator, operator)
+        if id(operator) not in self._placed:
+            self._placed[id(operator)] = operator, self._alike(operator)
+        operator = self._placed[id(operator)][1]
         shared = self._shared(path, operator, names or {}) if names or self._use else {}
         self.nodes.append(Node(path, operator, sources, shared))
         return (path,)
+
+    def _alike(self, operator: Operator) -> Operator:
+        """Return the first operator that was equal."""
+        try:
+            return self._operators.setdefault(operator, operator)
+        except TypeError:  # one from outside whose arguments have no hash
+            return operator
 
     def share(self, block: "Shared", path: str, sources: tuple[str, ...]) -> tuple[str, ...]:
         """Place a block whose parameters belong to the first place where it stands."""

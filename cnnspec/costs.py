@@ -85,13 +85,13 @@ Counts = tuple[int | None, int | None, int | None, int | None, int | None]
 
 
 class _Known(NamedTuple):
-    """What holds for an operator on inputs of certain shapes."""
+    """What holds for an operator on inputs of certain shapes, whose fields have so many axes."""
 
     output_shape: Shape
     elements: int
     counts: Counts
     op: str
-    sees: dict[int, Field]
+    sees: Field
 
 
 def follow(network: Network, input_shape: Sequence[Any], dtype: str) -> tuple[list[Row], str]:
@@ -104,7 +104,7 @@ def follow(network: Network, input_shape: Sequence[Any], dtype: str) -> tuple[li
     size = bytes_per_element(dtype)
     shapes: dict[str, Shape] = dict(zip(network.inputs, given, strict=True))
     seen: dict[str, Field] = dict.fromkeys(network.inputs, ())
-    known: dict[tuple[int, tuple[Shape, ...]], _Known] = network.worked_out
+    known: dict[tuple[int, int, tuple[Shape, ...]], _Known] = network.worked_out
     rows: list[Row] = []
     for name, node in network.nodes.items():
         if len(node.inputs) == 1:
@@ -114,23 +114,19 @@ def follow(network: Network, input_shape: Sequence[Any], dtype: str) -> tuple[li
         else:
             inputs = tuple([shapes[source] for source in node.inputs])
             field = joined([seen[source] for source in node.inputs])
-        key = (id(node.operator), inputs)
+        axes = len(field) if isinstance(field, tuple) else 0
+        key = (id(node.operator), axes, inputs)
         one = known.get(key)
         if one is None:
-            one = known[key] = _known(node, inputs)
-        axes = len(field) if isinstance(field, tuple) else 0
-        if axes not in one.sees:
-            one.sees[axes] = own(node.operator, axes, inputs[0])
-        if one.sees[axes] != ():
-            field = seen_through(field, one.sees[axes])
-        seen[name] = field
-        shapes[name] = output = one.output_shape
-        shape = tuple(map(_size, output, doubled[name], [batch] * len(output))) if batch else output
-        uses = network.uses[name]
-        costs = (uses.added, *one.counts, one.elements * size, uses.added * size)
-        rows.append(
-            Row._make((name, one.op, shape, *costs, uses.trainable, field, uses.shared, uses.shared_with))
-        )
+            one = known[key] = _known(node, axes, inputs)
+        shape, elements, counts, op, sees = one
+        if sees != ():
+            field = seen_through(field, sees)
+        seen[name], shapes[name] = field, shape
+        named = tuple(map(_size, shape, doubled[name], [batch] * len(shape))) if batch else shape
+        added, trainable, shared, shared_with = network.uses[name]
+        stored = (elements * size, added * size, trainable)
+        rows.append(Row._make((name, op, named, added, *counts, *stored, field, shared, shared_with)))
     return rows, batch
 
 
@@ -140,7 +136,7 @@ def total(rows: Sequence[Row]) -> dict[str, int | None]:
     return {name: None if None in columns[name] else sum(columns[name]) for name in COUNTS}
 
 
-def _known(node: Node, inputs: tuple[Shape, ...]) -> _Known:
+def _known(node: Node, axes: int, inputs: tuple[Shape, ...]) -> _Known:
     shape = output_of(node, inputs)
     macs, effective, biases, norms = (_count(node.operator, name, inputs) for name in COUNTED)
     if macs is not None and type(node.operator).flops is Operator.flops:
@@ -148,7 +144,8 @@ def _known(node: Node, inputs: tuple[Shape, ...]) -> _Known:
     else:
         flops = _count(node.operator, "flops", inputs)
     counts = (macs, effective, biases, norms, flops)
-    return _Known(shape, math.prod(shape), counts, spelled(node.operator), {})
+    sees = own(node.operator, axes, inputs[0])
+    return _Known(shape, math.prod(shape), counts, spelled(node.operator), sees)
 
 
 def _count(operator: Operator, name: str, inputs: tuple[Shape, ...]) -> int | None:

@@ -60,13 +60,12 @@ def joined(fields: Sequence[Field]) -> Field:
     windows = [field for field in fields if isinstance(field, tuple)]
     axes = max(map(len, windows))
     windows = [field or (ReceptiveField(),) * axes for field in windows]
-    if any(len(field) != axes for field in windows):
+    if {*map(len, windows)} != {axes}:
         return UNAVAILABLE
     if all(map(_square, windows)):
-        hulls: tuple[ReceptiveField | None, ...] = (_hull([field[0] for field in windows]),) * axes
-    else:
-        hulls = tuple(map(_hull, zip(*windows, strict=True)))
-    found = tuple(hull for hull in hulls if hull)
+        hull = _hull([field[0] for field in windows])
+        return (hull,) * axes if hull else UNAVAILABLE
+    found = tuple(hull for hull in map(_hull, zip(*windows, strict=True)) if hull)
     return found if len(found) == axes else UNAVAILABLE
 
 

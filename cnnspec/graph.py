@@ -111,14 +111,20 @@ class Network:
         """Enter the parameters and buffers of the nodes; return what each node adds and what it shares."""
         owners: dict[str, str] = {}
         uses: dict[str, Uses] = {}
+        known: dict[int, tuple[Mapping[str, Shape], list[tuple[str, Shape, int]]]] = {}
         for node in nodes:
-            _enter(self._buffers, node, node.operator.buffer_shapes())
-            shapes = node.operator.parameter_shapes()
-            _enter(self._parameters, node, shapes)
+            operator = node.operator
+            if id(operator) not in known:
+                shapes = operator.parameter_shapes()
+                counted = [(word, shape, math.prod(shape)) for word, shape in shapes.items()]
+                known[id(operator)] = operator.buffer_shapes(), counted
+            buffers, parameters = known[id(operator)]
+            for word, shape in buffers.items():
+                _enter(self._buffers, node, word, shape)
             added = trainable = shared = 0
             shared_with: dict[str, None] = {}
-            for word, shape in shapes.items():
-                name, elements = node.operands[word], math.prod(shape)
+            for word, shape, elements in parameters:
+                name = _enter(self._parameters, node, word, shape)
                 if name in owners:
                     shared += elements
                     shared_with[owners[name]] = None
@@ -126,7 +132,7 @@ class Network:
                     owners[name] = node.name
                     added += elements
                     trainable += elements if self.trainable(name) else 0
-            uses[node.name] = Uses(added, trainable, shared, tuple(shared_with)) if shapes else NOTHING
+            uses[node.name] = Uses(added, trainable, shared, tuple(shared_with)) if parameters else NOTHING
         return uses
 
     # Access
@@ -361,11 +367,12 @@ def _ordered(nodes: Sequence[Node], inputs: Sequence[str]) -> dict[str, Node]:
     return found
 
 
-def _enter(known: dict[str, Shape], node: Node, shapes: Mapping[str, Shape]) -> None:
-    for word, shape in shapes.items():
-        name = node.operands[word]
-        if known.setdefault(name, shape) != shape:
-            raise ArgumentError(f"node {node.name} wants {name} of shape {shape}, another use {known[name]}")
+def _enter(known: dict[str, Shape], node: Node, word: str, shape: Shape) -> str:
+    """Enter a parameter or buffer of a node, and return its name."""
+    name = node.operands[word]
+    if known.setdefault(name, shape) != shape:
+        raise ArgumentError(f"node {node.name} wants {name} of shape {shape}, another use {known[name]}")
+    return name
 
 
 def _within(name: str, path: str) -> bool:

@@ -7,10 +7,11 @@ from typing import Any
 
 from cnnspec import ops
 from cnnspec.errors import ArgumentError, UsageError
-from cnnspec.op import Operator, arguments_of
+from cnnspec.op import Operator
 from cnnspec.where import hint
 
 _SPEC_NAMES: dict[type[Operator], str | None] = {}
+_DEFAULTS: dict[type[Operator], dict[str, Any]] = {}
 """What `spec_name` found."""
 
 
@@ -50,16 +51,18 @@ def spelled(operator: Operator) -> str:
     'MaxPool2d(3, padding=1)'
     """
     parts = []
-    given = {name: _short(value) for name, value in arguments_of(operator).items()}
-    for field in dataclasses.fields(operator):  # type: ignore[arg-type]
-        value = given[field.name]
-        if field.default is dataclasses.MISSING:
+    kind: Any = type(operator)
+    if kind not in _DEFAULTS:
+        _DEFAULTS[kind] = {field.name: field.default for field in dataclasses.fields(kind)}
+    defaults = _DEFAULTS[kind]
+    given = {name: _short(getattr(operator, name)) for name in defaults}
+    for name, default in defaults.items():
+        value = given[name]
+        if default is dataclasses.MISSING:
             parts.append(repr(value))
-        elif value != (
-            given["kernel_size"] if (field.name, field.default) == ("stride", None) else field.default
-        ):
-            parts.append(f"{field.name}={value!r}")
-    return f"{type(operator).__name__}({', '.join(parts)})"
+        elif value != (given["kernel_size"] if default is None and name == "stride" else default):
+            parts.append(f"{name}={value!r}")
+    return f"{kind.__name__}({', '.join(parts)})"
 
 
 def spec_name(operator: Operator) -> str | None:

@@ -94,6 +94,8 @@ LEGAL = {"in_channels": 1, "out_channels": 1, "kernel_size": 3}
         (DILATION, {"input_shapes": ((1, 1, 2, 2),)}, "raised ShapeError"),
         ("conv2d on a batch", {"macs": 216}, "macs is 864, expected 216"),
         ("conv2d on a batch", {"additions": 864}, "additions is 816, expected 864"),
+        ("conv2d on a batch", {"flops": 864}, "flops is 1728, expected 864"),
+        ("group_norm has statistics of its own", {"norm_ops": 1024}, "norm_ops is 3072, expected 1024"),
         ("conv2d four groups", {"parameter_shapes": {"weight": (8, 1, 3, 3)}}, "parameter_shapes is {"),
         ("conv2d empty batch", {"input_shapes": ((1, 2, 5, 5),)}, "raised ShapeError: in_channels=3"),
         ("conv2d empty batch", {"output_shape": (1, 4, 3, 3)}, "output shape is (0, 4, 3, 3), expected"),

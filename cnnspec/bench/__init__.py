@@ -1,1 +1,1 @@
-"""Measurements: `python -m cnnspec.bench.exact`."""
+"""Measurements: `python -m cnnspec.bench.exact`, `python -m cnnspec.bench.summary`."""

@@ -6,24 +6,16 @@ the A/A rows hold torch against itself and say how far such a ratio strays by ch
 
 import argparse
 import gc
-import importlib.util
 import math
-import os
-import platform
 import sys
-import time
 import tracemalloc
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from statistics import median
 from typing import TYPE_CHECKING, Any
+
+from cnnspec.bench.paired import Row, compared, conditions, one_thread
 
 if TYPE_CHECKING:
     import pandas as pd
-
-THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
-MALLOC = ("MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_", "LD_PRELOAD")
-PAIRS = 15
 
 # (channels, outputs, kernel, stride, padding, size of the input, how often), He et al. 2016, table 1, at 224 x 224
 RESNET18 = (
@@ -40,52 +32,6 @@ RESNET18 = (
     (512, 512, 3, 1, 1, 7, 3),
     (512, 1000, 1, 1, 0, 1, 1),  # the linear layer
 )
-
-
-@dataclass(frozen=True)
-class Row:
-    """Two calls to compare, and the ratio that is wanted of them."""
-
-    name: str
-    ours: Callable[[], Any]
-    theirs: Callable[[], Any]
-    target: float
-    calls: int = 1
-
-
-@dataclass(frozen=True)
-class Ratio:
-    """Median of the ratios of interleaved pairs, their quartiles, and the median milliseconds of each side."""
-
-    median: float
-    low: float
-    high: float
-    ours: float
-    theirs: float
-
-
-def compared(row: Row, pairs: int = PAIRS) -> Ratio:
-    """Return the ratio of the CPU times of a row; each pair runs in the order opposite to the last one's."""
-
-    def seconds(call: Callable[[], Any]) -> float:
-        start = time.process_time()
-        for _ in range(row.calls):
-            call()
-        return (time.process_time() - start) / row.calls
-
-    seconds(row.ours), seconds(row.theirs)
-    gc.disable()
-    ours: list[float] = []
-    theirs: list[float] = []
-    for pair in range(pairs):
-        for side in (0, 1) if pair % 2 else (1, 0):
-            (theirs if side else ours).append(seconds(row.theirs if side else row.ours))
-    gc.enable()
-    ratios = sorted(a / b for a, b in zip(ours, theirs, strict=True))
-    quarter = len(ratios) // 4
-    return Ratio(
-        median(ratios), ratios[quarter], ratios[-1 - quarter], median(ours) * 1e3, median(theirs) * 1e3
-    )
 
 
 def peak_bytes(call: Callable[[], Any]) -> int:
@@ -194,34 +140,19 @@ def rows() -> Iterator[Row]:
     yield Row("1x16x16x16 * 16x16x3x3, float32", small.ours, small.theirs_double, 0, calls=100)
 
 
-def one_thread() -> None:
-    """Ask for one thread: by the environment where NumPy and torch still have to load, else of what is loaded."""
-    for name in THREADS:
-        os.environ.setdefault(name, "1")
-    if "numpy" in sys.modules and importlib.util.find_spec("threadpoolctl"):
-        importlib.import_module("threadpoolctl").threadpool_limits(1)
-    import torch
-
-    torch.set_num_threads(1)
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     """Print the table of the rows whose names contain a given part, of all where none is given."""
     parser = argparse.ArgumentParser(prog="cnnspec.bench.exact", description=__doc__)
     parser.add_argument("parts", nargs="*", metavar="ROW", help="a part of the names of the rows to measure")
     parts = parser.parse_args(arguments).parts
     one_thread()
-    import numpy as np
     import pandas as pd
-    import torch
 
     chosen = [row for row in rows() if not parts or any(part in row.name for part in parts)]
     if not chosen:
         names = ", ".join(repr(row.name) for row in rows())
         parser.error(f"no row has {' or '.join(map(repr, parts))} in its name; they are {names}")
-    settings = " ".join(f"{name}={os.environ.get(name, '')}" for name in (*THREADS, *MALLOC))
-    print(f"{platform.processor() or platform.machine()}, numpy {np.__version__}, torch {torch.__version__}")
-    print(f"{settings}\n{PAIRS} interleaved pairs, CPU time\n")
+    print(conditions())
     measured = [(row, compared(row)) for row in chosen]
     table = [
         {

@@ -97,6 +97,8 @@ def _own_cost(entry: Cost) -> Iterator[str]:
         "macs": lambda: op.macs(*shapes),
         "macs_effective": lambda: op.macs_effective(*shapes),
         "bias_adds": lambda: op.bias_adds(*shapes),
+        "norm_ops": lambda: op.norm_ops(*shapes),
+        "flops": lambda: op.flops(*shapes),
         "multiplications": lambda: op.macs(*shapes),
         "additions": lambda: op.macs(*shapes) - math.prod(op.output_shape(*shapes)) + op.bias_adds(*shapes),
     }

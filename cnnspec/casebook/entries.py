@@ -115,6 +115,8 @@ class Cost(Entry):
     macs: int | None = None
     macs_effective: int | None = None
     bias_adds: int | None = None
+    norm_ops: int | None = None
+    flops: int | None = None
     multiplications: int | None = None
     additions: int | None = None
 

@@ -117,7 +117,7 @@ def _decimal(value: Any) -> Fraction:
 READERS: Mapping[str, Callable[[Any], Any]] = {
     **dict.fromkeys(("name", "convention", "note", "reason", "node"), _text),
     **dict.fromkeys(("parameter_count", "macs", "macs_effective", "bias_adds"), _count),
-    **dict.fromkeys(("multiplications", "additions", "digits"), _count),
+    **dict.fromkeys(("norm_ops", "flops", "multiplications", "additions", "digits"), _count),
     **dict.fromkeys(("weight", "bias", "output", "indices"), _array),
     **dict.fromkeys(("output_shape", "weight_shape", "bias_shape"), _shape),
     **dict.fromkeys(("size", "stride", "padding"), _per_axis),

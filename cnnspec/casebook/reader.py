@@ -146,7 +146,8 @@ def _lacks(entry: Entry) -> Iterator[str]:
         case entries.Example():
             yield from _example_lacks(entry)
         case entries.Cost():
-            per_call = ("macs", "macs_effective", "bias_adds", "multiplications", "additions")
+            counts = ("macs", "macs_effective", "bias_adds", "norm_ops", "flops")
+            per_call = (*counts, "multiplications", "additions")
             costs = [name for name in per_call if getattr(entry, name) is not None]
             if not costs and entry.parameter_count is None and entry.parameter_shapes is None:
                 yield "states no cost: give parameter_count, macs or another"

@@ -5,7 +5,7 @@ residual transformations for deep neural networks", 2017 (ResNeXt); Zagoruyko & 
 2016.
 """
 
-from functools import partial
+from functools import cache, partial
 
 from cnnspec.blocks import Residual, Seq
 from cnnspec.errors import ArgumentError
@@ -47,13 +47,18 @@ def resnet(
     width_per_group: the channels of the 3x3 convolutions of bottlenecks in each group, for a stage of 64
     stride_in: the block of a stage that halves the image. "first" is the paper's and torchvision's, whose first
     stage does not; "last" is TF-Slim's, whose last stage does not.
-    Raises ArgumentError for another `stride_in`.
+    Raises ArgumentError for another `stride_in`, and where groups would have no channels.
 
     >>> resnet(18).parameter_count, resnet(50).parameter_count
     (11689512, 25557032)
     """
     if stride_in not in ("first", "last"):
         raise ArgumentError(f"stride_in={stride_in!r} must be 'first' or 'last'")
+    if EXPANSION[layers] > 1 and width * width_per_group < 64:
+        raise ArgumentError(
+            f"width={width} times width_per_group={width_per_group} must be at least 64: a group has "
+            "width * width_per_group // 64 channels"
+        )
     stages, before = {}, width
     for stage, repeats in enumerate(STAGES[layers]):
         planes = width * 2**stage
@@ -82,6 +87,7 @@ def resnet(
     return network(body, in_channels, input_size)
 
 
+@cache
 def basic(before: int, channels: int, stride: int) -> Residual:
     """Return two 3x3 convolutions beside a shortcut."""
     body = Seq(
@@ -94,6 +100,7 @@ def basic(before: int, channels: int, stride: int) -> Residual:
     return Residual(body, _projection(before, channels, stride), after=Seq(relu2=ReLU()))
 
 
+@cache
 def bottleneck(before: int, inner: int, channels: int, stride: int, groups: int) -> Residual:
     """Return 1x1, 3x3 and 1x1 convolutions beside a shortcut; the 3x3 one has the stride and the groups."""
     body = Seq(

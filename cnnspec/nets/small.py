@@ -3,9 +3,11 @@
 Source: Stevens, Antiga & Viehmann, "Deep learning with PyTorch", 2020, chapters 7 and 8.
 """
 
+import math
+
 from cnnspec.blocks import Seq
 from cnnspec.graph import Network
-from cnnspec.nets.images import features, network, scaled
+from cnnspec.nets.images import features, image, network, nonempty, scaled
 from cnnspec.ops.conv import Conv2d
 from cnnspec.ops.flatten import Flatten
 from cnnspec.ops.linear import Linear
@@ -22,9 +24,9 @@ def mlp(width: int = 512, in_channels: int = 3, classes: int = 2, input_size: in
     >>> mlp().parameter_count
     1574402
     """
-    pixels = in_channels * input_size * input_size
+    pixels = math.prod(image(in_channels, input_size))
     body = Seq(Linear(pixels, width), Tanh(), Linear(width, classes), LogSoftmax(dim=1))
-    return Network(body, input_shapes=((1, pixels),))
+    return nonempty(Network(body, input_shapes=((1, pixels),)))
 
 
 def cs428_net(width: int = 16, in_channels: int = 3, classes: int = 2, input_size: int = 32) -> Network:

@@ -237,6 +237,43 @@ def test_image_that_is_too_small_is_refused_with_its_layer() -> None:
         nets.lenet5(input_size=8)
 
 
+@pytest.mark.parametrize(
+    ("name", "arguments", "message"),
+    [
+        ("resnext50_32x4d", {"width": 8}, "width=8 times width_per_group=4 must be at least 64: a group has"),
+        ("resnext50_32x4d", {"width_per_group": 0}, "width=64 times width_per_group=0 must be at least 64"),
+        (
+            "resnet18",
+            {"width": 0},
+            "conv1.weight of shape (0, 3, 7, 7) would be empty: width, classes and hidden",
+        ),
+        ("lenet5", {"width": 0}, "width=0 must be at least 1"),
+        ("vgg16", {"hidden": 0}, "classifier.0.weight of shape (0, 25088) would be empty"),
+        ("mlp", {"classes": 0}, "2.weight of shape (0, 512) would be empty"),
+        ("mlp", {"input_size": 0}, "in_channels=3 and input_size=0 must be at least 1"),
+        ("densenet121", {"in_channels": 0}, "in_channels=0 and input_size=224 must be at least 1"),
+    ],
+)
+def test_a_network_without_channels_is_refused(name: str, arguments: dict[str, int], message: str) -> None:
+    with pytest.raises(ArgumentError) as refused:
+        nets.build(name, **arguments)
+    assert message in str(refused.value)
+
+
+@pytest.mark.parametrize("name", nets.NAMES)
+@pytest.mark.parametrize("argument", ["width", "in_channels", "classes", "input_size"])
+@pytest.mark.parametrize("value", [0, -1])
+def test_no_size_of_an_architecture_may_be_0(name: str, argument: str, value: int) -> None:
+    with pytest.raises(ArgumentError, match=r"must be at least|must not be negative"):
+        nets.build(name, **{argument: value})
+
+
+def test_the_least_group_has_one_channel() -> None:
+    assert nets.resnext50_32x4d(width=16)["layer1.0.conv2"].operator == Conv2d(
+        32, 32, 3, padding=1, groups=32, bias=False
+    )
+
+
 def test_definitions_state_the_input_they_are_meant_for() -> None:
     meant = {name: nets.build(name).input_shapes for name in nets.NAMES}
     assert meant["resnet18"] == ((1, 3, 224, 224),)

@@ -75,6 +75,7 @@ class Rule:
 
 def rule(exact: Exact, i: int, dtype: str, model: ErrorModel | None) -> Rule | None:
     """Return what element i of `exact` must be in format `dtype`; None where it may be anything."""
+    exact, i = exact.alone(i)
     if exact.copies is not None:
         constant = exact.constants is not None and bool(exact.constants.flat[i])
         return Rule(_copied(exact, i, dtype), signed=not constant)

@@ -103,8 +103,10 @@ def stored(x: Any) -> Any:
 
 
 def larger(a: Any, b: Any) -> Any:
-    """Return the larger of two numbers of any kind, `a` where they are equal."""
-    return max(a, b)
+    """Return the larger of two numbers of any kind: by `x.larger(y)` of one that has it, `a` where they are equal."""
+    if hasattr(b, "larger"):
+        a, b = b, a
+    return a.larger(b) if hasattr(a, "larger") else max(a, b)
 
 
 def _in_float64(function: Callable[[Any], float], x: Any) -> float:

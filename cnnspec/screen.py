@@ -89,6 +89,7 @@ def _bounded(exact: Exact, near: Near, actual: Values, output: Format, model: Er
         enough |= (underflow >= 1) & (y <= 2.0**-1022)  # where E is half the smallest float64 or more
         holds |= near.rounded & finite & (actual == near.value) & enough
     wrong = np.isnan(actual) | (finite & (least > (high + half_high) * (1 + SLACK)))
+    wrong |= np.isinf(actual) & (y + near.off + high < np.ldexp(1.0, output.largest - 1))
     ratio = np.where(error > 0, error / bound, 0.0)
     ratio[np.isnan(ratio)] = np.inf
     equal = exactly & (round_to(near.value, output) == actual)
@@ -125,9 +126,7 @@ def _errors(exact: Exact, near: Near, output: Format, model: ErrorModel) -> tupl
         underflow = np.where(divided, count, 0.0) if normal else count
     e = model.relative(count, 1.0, exact.elementary) * near.size
     e = e + exact.stored * 2.0**-output.precision * near.size
-    if exact.faint:
-        smallest = output.smallest if exact.stored else accumulate.smallest
-        e = e + np.ldexp(exact.floats(exact.faint), smallest)
+    e = e + np.ldexp(near.faint, output.smallest if exact.stored else accumulate.smallest)
     if exact.radius:
         e = e + exact.floats([exact.radius])[0]
     below = underflow * np.ldexp(1.0, model.underflow_exponent())
@@ -146,8 +145,7 @@ def _half_ulp(reach: Values, output: Format) -> Values:
 
 def _may_overflow(exact: Exact, near: Near, output: Format, model: ErrorModel) -> Values:
     size = near.size * np.array(exact.divisors, float) if exact.divisors else near.size
-    if exact.reach:
-        size = np.maximum(size, exact.floats(exact.reach))
+    size = np.maximum(size, near.reach)
     largest = min(model.largest, output.largest) if exact.stored else model.largest
     overflows: Values = ~(size < np.ldexp(1.0, largest - 1))
     return overflows

@@ -109,7 +109,7 @@ POOLS = tuple(
 )
 
 
-@pytest.mark.parametrize("name", [*POOLS, "add", "relu"])
+@pytest.mark.parametrize("name", [*POOLS, "add", "relu", "relu6", "concat", "flatten", "dropout"])
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_the_engine_says_of_pools_sums_and_copies_what_the_loop_says(name: str, dtype: str) -> None:
     @settings(max_examples=25, deadline=None, database=None, derandomize=True)

@@ -3,7 +3,8 @@
 `conv2d` and its like take and return NumPy arrays, correctly rounded, at the speed of matrix products: see
 `cnnspec.exact.functional` and `cnnspec.exact.transposed`. For the judge `evaluate` is the one door: sums of products
 over scaled integers (a matrix product per tap where the operator has one, else the operator's own loop), special
-values over extended rationals, exp and log over rigorous balls.
+values over extended rationals; exp, log and roots over rigorous balls, those of whole layers over float64 numbers
+with a bound.
 """
 
 import importlib
@@ -17,8 +18,8 @@ import numpy.typing as npt
 
 from cnnspec import nested, rounding
 from cnnspec.errors import CnnspecError
-from cnnspec.exact import layers, planes
-from cnnspec.exact.balls import all_enclosed, enclosed, evaluate_function
+from cnnspec.exact import alike, balls, copies, layers, normalized, planes
+from cnnspec.exact.balls import enclosed
 from cnnspec.exact.integers import common_unit, scaled
 from cnnspec.exact.results import Exact
 from cnnspec.nested import Array, Shape
@@ -51,8 +52,12 @@ _ENGINE = {
 def evaluate(spec: Spec, operator: Operator, operands: Mapping[str, Values]) -> Exact:
     """Return the exact outputs of `operator` on float64 (or integer) arrays of any represented format."""
     arrays = list(operands.values())
-    for served in (layers.outputs, planes.outputs):
+    for served in (layers.outputs, planes.outputs, copies.outputs):
         found = served(operator, arrays)
+        if found is not None:
+            return found
+    if spec.judged == "function":
+        found = normalized.outputs(operator, operands) or alike.outputs(operator, arrays)
         if found is not None:
             return found
     return _by_loops(spec, operator, arrays)
@@ -63,7 +68,7 @@ def _by_loops(spec: Spec, operator: Operator, arrays: list[Values]) -> Exact:
     if spec.judged == "copy":
         return _copied(operator, arrays)
     if spec.judged == "function":
-        return _from_balls(operator, arrays)
+        return balls.outputs(operator, arrays)
     finite = [np.where(np.isfinite(array), array, 0) for array in arrays]
     exact = _sums(operator, finite) if _is_homogeneous(operator) else _rational(operator, finite)
     if any(not np.isfinite(array).all() for array in arrays):
@@ -107,12 +112,18 @@ def gradients(
     """Return the exact gradients of the operands `wanted`: vector-Jacobian products with `grad_output`."""
     arrays = list(operands.values())
     if spec.judged == "function":
-        return _gradients_from_balls(operator, grad_output, operands, wanted)
+        normal = normalized.gradients(operator, grad_output, operands, wanted)
+        if normal is not None:
+            return normal
+        one = alike.gradients(operator, grad_output, arrays) if "input" in wanted else None
+        return {"input": one} if one else balls.gradients(operator, grad_output, operands, wanted)
     if 0 in grad_output.shape:
         found: list[Exact | None] = [_zeros(array.shape) for array in arrays]
     else:
-        fast = layers.gradients(operator, grad_output, arrays) or planes.gradients(
-            operator, grad_output, arrays
+        fast = (
+            layers.gradients(operator, grad_output, arrays)
+            or planes.gradients(operator, grad_output, arrays)
+            or copies.gradients(operator, grad_output, arrays)
         )
         found = [*fast] if fast else _gradients_by_loops(spec, operator, grad_output, arrays)
     return {
@@ -124,18 +135,8 @@ def updates(operator: Operator, operands: Mapping[str, Values]) -> dict[str, Exa
     """Return the exact new values of the operands that a call changes."""
     if type(operator).updates is Operator.updates:
         return {}
-    nested_operands = [_nested(array) for array in operands.values()]
-    found: dict[str, Exact] = {}
-    for name in operator.updates(*nested_operands):
-        fields = enclosed(
-            nested_operands,
-            lambda *numbers, name=name: operator.updates(*numbers)[name],
-            lambda *numbers, name=name: rounding.terms(
-                operator.updates(*map(rounding.rounded, numbers))[name]
-            ),
-        )
-        found[name] = Exact(operands[name].shape, **fields)
-    return found
+    found = normalized.updates(operator, operands)
+    return balls.updates(operator, operands) if found is None else found
 
 
 def _nested(array: Values) -> Any:
@@ -228,18 +229,6 @@ def _bilinear_gradients(operator: Operator, arrays: list[Values]) -> list[Exact 
     ]
 
 
-def _gradients_from_balls(
-    operator: Operator, grad_output: Values, operands: Mapping[str, Values], wanted: Sequence[str]
-) -> dict[str, Exact]:
-    plain = [_nested(array) for array in (grad_output, *operands.values())]
-    found = all_enclosed(plain, operator.gradients, operator.gradient_terms)
-    return {
-        name: Exact(array.shape, **fields)
-        for (name, array), fields in zip(operands.items(), found, strict=True)
-        if name in wanted and fields is not None
-    }
-
-
 def _input_shapes(spec: Spec, operands: Mapping[str, Values]) -> list[Shape]:
     return [operands[name].shape for name in spec.inputs if name in operands]
 
@@ -297,12 +286,6 @@ def infinities(operator: Operator, arrays: Sequence[Values]) -> dict[int, float]
 def _not_finite(output: Array) -> dict[int, float]:
     values = [value.value if isinstance(value, Extended) else value for value in nested.ravel(output)]
     return {i: v for i, v in enumerate(values) if isinstance(v, float) and not math.isfinite(v)}
-
-
-def _from_balls(operator: Operator, arrays: list[Values]) -> Exact:
-    """Return enclosures of exp, log and what is made of them, as integers of one unit."""
-    shape = operator.output_shape(*(array.shape for array in arrays[: _input_count(operator, arrays)]))
-    return Exact(shape, **evaluate_function(operator, [_nested(array) for array in arrays]))
 
 
 def __getattr__(name: str) -> Any:

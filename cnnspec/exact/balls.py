@@ -1,15 +1,19 @@
 """exp, log and what is made of them, enclosed rigorously: Arb's ball arithmetic through python-flint."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import flint
+import numpy.typing as npt
 
-from cnnspec import nested
+from cnnspec import nested, rounding
+from cnnspec.exact.results import Exact
 from cnnspec.nested import Array
 from cnnspec.op import Operator
 from cnnspec.rounding import RoundingTerms
+
+Values = npt.NDArray[Any]
 
 PRECISION = 160
 """Bits of the balls: 100 and more beyond a float64, so that their radius never decides a verdict."""
@@ -21,9 +25,45 @@ BEYOND = 1 << (1100 - UNIT)
 """The size, in these units, of what no format holds: nothing is promised of a finite value with an infinite bound."""
 
 
-def evaluate_function(operator: Operator, operands: Sequence[Array]) -> dict[str, Any]:
-    """Return the fields of an `Exact` for an operator made of exp and log, run on balls."""
-    return enclosed(operands, operator.reference, operator.rounding_terms)
+def outputs(operator: Operator, operands: Sequence[Values]) -> Exact:
+    """Return the exact outputs of an operator made of exp, log and roots."""
+    inputs = len(operands) - len(operator.parameter_shapes()) - len(operator.buffer_shapes())
+    shape = operator.output_shape(*(array.shape for array in operands[:inputs]))
+    plain = [_nested(array) for array in operands]
+    return Exact(shape, **enclosed(plain, operator.reference, operator.rounding_terms))
+
+
+def gradients(
+    operator: Operator, grad_output: Values, operands: Mapping[str, Values], wanted: Sequence[str]
+) -> dict[str, Exact]:
+    """Return the exact gradients of such an operator's operands `wanted`."""
+    plain = [_nested(array) for array in (grad_output, *operands.values())]
+    found = all_enclosed(plain, operator.gradients, operator.gradient_terms)
+    return {
+        name: Exact(array.shape, **fields)
+        for (name, array), fields in zip(operands.items(), found, strict=True)
+        if name in wanted and fields is not None
+    }
+
+
+def updates(operator: Operator, operands: Mapping[str, Values]) -> dict[str, Exact]:
+    """Return the exact new values of the operands that a call changes."""
+    plain = [_nested(array) for array in operands.values()]
+    found: dict[str, Exact] = {}
+    for name in operator.updates(*plain):
+        fields = enclosed(
+            plain,
+            lambda *numbers, name=name: operator.updates(*numbers)[name],
+            lambda *numbers, name=name: rounding.terms(
+                operator.updates(*map(rounding.rounded, numbers))[name]
+            ),
+        )
+        found[name] = Exact(operands[name].shape, **fields)
+    return found
+
+
+def _nested(array: Values) -> Array:
+    return nested.unravel(array.ravel().tolist(), array.shape)
 
 
 def enclosed(

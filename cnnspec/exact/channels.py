@@ -24,6 +24,8 @@ from cnnspec.exact.regions import ELEMENTS
 from cnnspec.exact.sums import UNIT, two_product, two_sum
 
 Values = npt.NDArray[Any]
+Three = tuple[Any, Any, Any]
+"""h, l and e of h + l +- e: float64 numbers, or arrays of them."""
 
 BITS = 200  # of the root of a rational number
 RANGE = 400  # numbers beyond 2**RANGE, or below its inverse, are left to rational arithmetic
@@ -225,13 +227,13 @@ def folded(s: Values, c: Values | None = None, a: Values | None = None) -> Inter
         rest = c[:half] + c[half : 2 * half] + q
         sizes = a[:half] + a[half : 2 * half] + np.abs(q)
         if odd:
-            first, rest, sizes = (
-                np.append(one, last[-1]) for one, last in ((first, s), (rest, c), (sizes, a))
-            )
+            first[0], lost = two_sum(first[0], s[-1])
+            rest[0] += c[-1] + lost
+            sizes[0] += a[-1] + abs(lost)
         s, c, a, depth = first, rest, sizes, depth + 1
     if not len(s):
         return Interval(Fraction(0))
-    radius = Fraction(float(a[0])) * (2 * depth + 16) * Fraction(UNIT) * Fraction(9, 8)
+    radius = Fraction(float(a[0])) * (4 * depth + 16) * Fraction(UNIT) * Fraction(9, 8)
     return Interval(Fraction(float(s[0])) + Fraction(float(c[0])), radius)
 
 

@@ -13,6 +13,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import cached_property
 from typing import Any
 
 import flint
@@ -22,14 +23,13 @@ import numpy.typing as npt
 from cnnspec import nested
 from cnnspec.bounds import Format, nearest
 from cnnspec.exact import channels as enclosures
-from cnnspec.exact.channels import BITS, Interval
+from cnnspec.exact.channels import BITS, Interval, Three
 from cnnspec.exact.expansions import Expansion, decided
 from cnnspec.exact.regions import ELEMENTS, pieces
 from cnnspec.exact.sums import UNIT, container, two_product, two_sum
 from cnnspec.ops.batch_norm import BatchNorm1d
 
 Values = npt.NDArray[Any]
-Three = tuple[float, float, float]
 
 ZERO = Interval(Fraction(0))
 
@@ -71,9 +71,14 @@ class Cotangent:
         self.slope = ZERO
         if self.own:
             self.slope = Interval(k, 2 * (product.radius / (self.n * v) + abs(k) * off))
-        factor = enclosures.over_root(Fraction(self.weight), v)
-        self.factor = Interval(factor.middle, factor.radius + abs(factor.middle) * off)
         self.settled = False
+
+    @cached_property
+    def factor(self) -> Interval:
+        """What the rests are multiplied by: w r."""
+        found = enclosures.over_root(Fraction(self.weight), self.root.middle)
+        off = self.root.radius / self.root.middle
+        return Interval(found.middle, found.radius + abs(found.middle) * off)
 
     def parts(self) -> Iterator[tuple[Values, Values]]:
         """Yield elements of x and of g, some at a time."""
@@ -150,7 +155,7 @@ def input_gradients(one: Cotangent, form: Format, budget: int) -> Values:
     m, s, k, a = (enclosures.three(number) for number in (one.mean, one.shift, one.slope, one.factor))
     for place in pieces(one.x.shape, max(1, min(ELEMENTS, budget // 512))):
         x, g = one.x[place].astype(np.float64), one.g[place].astype(np.float64)
-        found, undecided = _pairs(x, g, m, s, k, a, form)
+        found, undecided = decided(rests(x, g, m, s, k, a), form, sums=False)
         for index in np.argwhere(undecided).tolist():
             at: Any = tuple(index)
             found[at] = one.input_gradient(float(x[at]), float(g[at]), form)
@@ -158,32 +163,28 @@ def input_gradients(one: Cotangent, form: Format, budget: int) -> Values:
     return value
 
 
-def _pairs(
-    x: Values, g: Values, m: Three, s: Three, k: Three, a: Three, form: Format
-) -> tuple[Values, Values]:
-    """Return the roundings of (g - G - (x - m) K) a, and which are open."""
-    u, v = two_sum(g, np.full((), -s[0]))
+def rests(x: Values, g: Values, m: Three, s: Three, k: Three, a: Three) -> Expansion:
+    """Return (g - G - (x - m) K) a, where e is infinite if products leave the range in which their errors are known."""
+    u, v = two_sum(g, -s[0])
     v = v - s[1]
-    d, t = two_sum(x, np.full((), -m[0]))
+    d, t = two_sum(x, -m[0])
     t = t - m[1]
-    p, error = two_product(d, np.full((), k[0]))
+    p, error = two_product(d, k[0])
     first, second = t * k[0], d * k[1]
     h, l = two_sum(u, -p)  # noqa: E741 - h + l +- e, as in `cnnspec.exact.expansions`
     l, lost = two_sum(l, v - (error + first + second))  # noqa: E741
     e = np.abs(lost) + (np.abs(v) + np.abs(error) + np.abs(first) + np.abs(second)) * (16 * UNIT)
     e += s[2] + m[2] * (abs(k[0]) + abs(k[1])) + (np.abs(d) + np.abs(t)) * k[2] + np.abs(t * k[1])
-    q, error = two_product(h, np.full((), a[0]))
+    q, error = two_product(h, a[0])
     first, second = l * a[0], h * a[1]
     low = error + first + second
     e = e * (abs(a[0]) + abs(a[1])) + (np.abs(error) + np.abs(first) + np.abs(second)) * (16 * UNIT)
     e += (np.abs(h) + np.abs(l)) * a[2] + np.abs(l * a[1])
-    value, undecided = decided(Expansion(q, low, e * (1 + 2.0**-10)), form, sums=False)
     huge = enclosures.HUGE
+    outside = ((q == 0) & (h != 0) & (a[0] != 0)) | ((p == 0) & (d != 0) & (k[0] != 0))
     for size in (np.abs(q), np.abs(h), np.abs(p)):
-        undecided |= ~(size < huge) | ((size < 1 / huge) & (size > 0))
-    undecided |= (q == 0) & (h != 0) & (a[0] != 0)
-    undecided |= (p == 0) & (d != 0) & (k[0] != 0)
-    return value, undecided
+        outside |= ~(size < huge) | ((size < 1 / huge) & (size > 0))
+    return Expansion(q, low, np.where(outside, np.inf, e * (1 + 2.0**-10)))
 
 
 def write(

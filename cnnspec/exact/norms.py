@@ -23,7 +23,7 @@ from cnnspec.bounds import Format
 from cnnspec.errors import ArgumentError, ShapeError
 from cnnspec.exact import channels as enclosures
 from cnnspec.exact import norm_gradients
-from cnnspec.exact.channels import Channels
+from cnnspec.exact.channels import Channels, Three
 from cnnspec.exact.engine import Rounded, Statistics, summed
 from cnnspec.exact.expansions import Expansion, check_thread, decided
 from cnnspec.exact.operands import BUDGET_BYTES, Gradients, as_array, as_empty, as_format, check_gradient
@@ -140,6 +140,21 @@ def _checked(
     return found
 
 
+def line(x: Values, m: Three, a: Three, b: Any) -> Expansion:
+    """Return (x - m) a + b, where e is infinite if products leave the range in which their errors are known."""
+    d, t = two_sum(x, -m[0])
+    t = t - m[1]
+    p, error = two_product(d, a[0])
+    cross, low = t * a[0], d * a[1]
+    h, l = two_sum(p, b)  # noqa: E741 - the letters of the formula
+    l, lost = two_sum(l, error + cross + low)  # noqa: E741
+    e = np.abs(lost) + (np.abs(error) + np.abs(cross) + np.abs(low)) * (16 * UNIT)
+    e += (np.abs(d) + np.abs(t)) * a[2] + (np.abs(a[0]) + np.abs(a[1])) * m[2] + np.abs(t * a[1])
+    size, huge = np.abs(p), enclosures.HUGE
+    outside = ~(size < huge) | ((size < 1 / huge) & (d != 0) & (a[0] != 0))
+    return Expansion(h, l, np.where(outside, np.inf, e * (1 + 2.0**-10)))
+
+
 class _Line:
     """(x - m) a + b of x (N, C, P), in the three ways."""
 
@@ -199,21 +214,9 @@ class _Line:
     def _pairs(self, x: Values, c: Values) -> tuple[Values, Values]:
         """Return the roundings of elements of channels c, and which are open, in pairs of numbers."""
         k = self.known
-        ah, al = self.slope[c], k.al[c]
-        d, t = two_sum(x, -self.middle[c])
-        t = t - k.ml[c]
-        p, error = two_product(d, ah)
-        cross, low = t * ah, d * al
-        h, l = two_sum(p, self.offset[c])  # noqa: E741 - the letters of the formula
-        l, lost = two_sum(l, error + cross + low)  # noqa: E741
-        e = np.abs(lost) + (np.abs(error) + np.abs(cross) + np.abs(low)) * (16 * UNIT)
-        e += (np.abs(d) + np.abs(t)) * k.ae[c] + (np.abs(ah) + np.abs(al)) * k.me[c] + np.abs(t * al)
-        value, undecided = decided(Expansion(h, l, e * (1 + 2.0**-10)), self.form, sums=False)
-        size = np.abs(p)
-        undecided |= (
-            self.hard[c] | ~(size < enclosures.HUGE) | ((size < 1 / enclosures.HUGE) & (d != 0) & (ah != 0))
-        )
-        return value, undecided
+        middle, slope = (self.middle[c], k.ml[c], k.me[c]), (self.slope[c], k.al[c], k.ae[c])
+        value, undecided = decided(line(x, middle, slope, self.offset[c]), self.form, sums=False)
+        return value, undecided | self.hard[c]
 
     def _settle(self, value: Values, x: Values, places: Values, c: slice) -> None:
         """Write the elements that are open."""

@@ -17,7 +17,7 @@ Values = npt.NDArray[Any]
 
 LARGEST = 2.0**1023
 GATHERED = 32
-"""Elements whose terms are gathered together when one of them is asked for."""
+"""Elements whose exact numbers are found together when one of them is asked for."""
 
 
 class Near(NamedTuple):
@@ -25,6 +25,7 @@ class Near(NamedTuple):
 
     value, low, off: |value + low - result| <= off;   rounded: whether each value is the nearest float64
     size: S, off by a part in 2**35 or by 8 of the smallest float64;   roundings: how many
+    reach, faint: as in `Exact`, as near as S; 0 where there is nothing to say
     """
 
     value: Values
@@ -33,6 +34,8 @@ class Near(NamedTuple):
     size: Values
     roundings: Values
     rounded: Values
+    reach: Any = 0.0
+    faint: Any = 0.0
 
 
 @dataclass
@@ -100,7 +103,13 @@ class Exact:
             self.floats(self.magnitude),
             np.array(self.roundings, np.float64),
             np.ones(off.shape, bool),
+            self.floats(self.reach) if self.reach else 0.0,
+            self.floats(self.faint) if self.faint else 0.0,
         )
+
+    def alone(self, i: int) -> tuple["Exact", int]:
+        """Return the exact result that holds the numbers of element i, and its place there."""
+        return self, i
 
     def floats(self, numbers: Sequence[int]) -> Values:
         """Return numbers in the units of the values, divided as they are, as the nearest float64."""

@@ -41,35 +41,36 @@ class LayerNorm(norm.Norm):
         if not isinstance(self.normalized_shape, list | tuple):
             object.__setattr__(self, "normalized_shape", (self.normalized_shape,))
         self.normalise(("normalized_shape",), lambda name, sizes: tuple(integer(name, n) for n in sizes))
-        if self.elementwise_affine and any(size < 0 for size in self._normalized):
+        if self.elementwise_affine and any(size < 0 for size in self.row_shape):
             raise ArgumentError(
-                f"normalized_shape={self._normalized} must not be negative", normalized_shape=self._normalized
+                f"normalized_shape={self.row_shape} must not be negative", normalized_shape=self.row_shape
             )
 
     @property
-    def _normalized(self) -> Shape:
+    def row_shape(self) -> Shape:
+        """The shape of what is normalized together."""
         sizes = self.normalized_shape
         return sizes if isinstance(sizes, tuple) else (sizes,)
 
     def parameter_shapes(self) -> dict[str, Shape]:
         """Return {"weight": normalized_shape, "bias": normalized_shape}, those that there are."""
         names = ("weight", "bias") if self.bias else ("weight",)
-        return dict.fromkeys(names if self.elementwise_affine else (), self._normalized)
+        return dict.fromkeys(names if self.elementwise_affine else (), self.row_shape)
 
     def output_shape(self, *input_shapes: Shape) -> Shape:
         """Return the shape of the input; ShapeError unless its last axes are `normalized_shape`."""
         (shape,) = input_shapes
-        last = tuple(shape[max(0, len(shape) - len(self._normalized)) :])
-        if not self._normalized or last != self._normalized:
+        last = tuple(shape[max(0, len(shape) - len(self.row_shape)) :])
+        if not self.row_shape or last != self.row_shape:
             raise ShapeError(
-                f"the last axes of {tuple(shape)} must be normalized_shape={self._normalized}, at least one",
-                normalized_shape=self._normalized,
+                f"the last axes of {tuple(shape)} must be normalized_shape={self.row_shape}, at least one",
+                normalized_shape=self.row_shape,
             )
         return tuple(shape)
 
     def partition(self, input_shape: Shape) -> tuple[list[Sequence[int]], list[int]]:
         """Return one group for each leading index."""
-        length = math.prod(self._normalized)
+        length = math.prod(self.row_shape)
         return norm.rows(math.prod(input_shape), length, 1, max(1, length))
 
 

@@ -20,7 +20,7 @@ from cnnspec.laws import always, replaced
 from cnnspec.nested import Array, Shape
 from cnnspec.op import Operator
 from cnnspec.ops import norm_bounds
-from cnnspec.ops.norm_bounds import Bound, total
+from cnnspec.ops.norm_bounds import Bound, Row, total
 from cnnspec.rounding import Rounded, RoundingTerms
 from cnnspec.scalars import constant, divide, sqrt
 from cnnspec.spec import Call, Dialect, Law
@@ -114,12 +114,12 @@ class Norm(Operator):
         found: list[Bound | None] = [None] * math.prod(shape)
         for group, bounds in self._bounds(given, shape):
             weights, biases = (
-                [given[name][places[i]] for i in group] if name in given else [default] * len(group)
+                Row([given[name][places[i]] for i in group] if name in given else [default] * len(group))
                 for name, default in (("weight", 1), ("bias", 0))
             )
             for i, bound in zip(group, bounds.outputs(weights, biases), strict=True):
                 found[i] = bound
-        return norm_bounds.terms(found, self._kind.stored_forward)
+        return norm_bounds.terms(found, self.kind.stored_forward)
 
     def gradient_terms(self, grad_output: Array, *operands: Array) -> list[RoundingTerms | None]:
         """Return the bounds of the gradients: see `norm_bounds`."""
@@ -128,11 +128,11 @@ class Norm(Operator):
         names = [name for name in ("input", "weight", "bias") if name in given]
         found: dict[str, list[Bound | None]] = {name: [None] * len(given[name]) for name in names}
         for group, bounds in self._bounds(given, shape):
-            cotangent = [g[i] for i in group]
-            h = [g[i] * weight[places[i]] if weight else g[i] for i in group]
+            cotangent = Row(g[i] for i in group)
+            h = Row(g[i] * weight[places[i]] for i in group) if weight else cotangent
             parts = {
                 "weight": bounds.weight_gradients(cotangent),
-                "bias": [Bound(abs(one), 1, faint=1) for one in cotangent],
+                "bias": bounds.bias_gradients(cotangent),
             }
             for i, bound in zip(group, bounds.input_gradients(cotangent, h), strict=True):
                 found["input"][i] = bound
@@ -140,26 +140,28 @@ class Norm(Operator):
                 for i, part in zip(group, parts[name], strict=True):
                     before = found[name][places[i]]
                     found[name][places[i]] = part if before is None else before + part
-        parts_stored = int(self.sums_stored_parts)
-        stored = {
-            "input": self._kind.stored_input,
-            "weight": self._kind.stored_weight + parts_stored,
-            "bias": parts_stored,
-        }
+        stored = self.stored_gradients
         bounded: dict[str, RoundingTerms] = {
             name: norm_bounds.terms(found[name], stored[name]) for name in names
         }
         return [bounded.get(name) for name in given]
 
     @property
-    def _kind(self) -> type[norm_bounds.Given]:
+    def kind(self) -> type[norm_bounds.Given]:
+        """The bounds of a group of elements."""
         return norm_bounds.Own if self.from_batch else norm_bounds.Given
+
+    @property
+    def stored_gradients(self) -> dict[str, int]:
+        """How many intermediate results of each gradient libraries store in the output's format."""
+        parts, kind = int(self.sums_stored_parts), self.kind
+        return {"input": kind.stored_input, "weight": kind.stored_weight + parts, "bias": parts}
 
     def _bounds(
         self, given: Mapping[str, list[Any]], shape: Shape
     ) -> Iterator[tuple[Sequence[int], norm_bounds.Given]]:
         for group, mean, r in self._groups(given, shape):
-            yield group, self._kind([given["input"][i] for i in group], mean, r)
+            yield group, self.kind(Row(given["input"][i] for i in group), mean, r)
 
     def _read(self, operands: Sequence[Array]) -> tuple[dict[str, list[Any]], list[int], Shape]:
         """Return the operands as rows by name, each element's place in the weight, and the input's shape."""
@@ -198,14 +200,18 @@ def moments(values: Sequence[Any]) -> tuple[Any, Any]:
     n = len(values)
     if isinstance(values[0], Rounded):
         mean, variance = moments([x.value for x in values])
-        size = divide(total([abs(x.value) for x in values]), n)
-        spread = variance + 4 * sqrt(variance) * size + divide(size * size, 64)
-        return (
-            Rounded(mean, size, 2 * n + 7, stores=1, reach=size * n),
-            Rounded(variance, spread, 2 * n + 8, stores=1, reach=4 * size * size * n * n),
-        )
+        return rounded_moments(mean, variance, divide(total([abs(x.value) for x in values]), n), n)
     mean = divide(total(values), n)
     return mean, divide(total([(x - mean) * (x - mean) for x in values]), n)
+
+
+def rounded_moments(mean: Any, variance: Any, size: Any, n: int) -> tuple[Rounded, Rounded]:
+    """Return the moments of n values with their bounds; `size` is the mean of their magnitudes."""
+    spread = variance + 4 * sqrt(variance) * size + divide(size * size, 64)
+    return (
+        Rounded(mean, size, 2 * n + 7, stores=1, reach=size * n),
+        Rounded(variance, spread, 2 * n + 8, stores=1, reach=4 * size * size * n * n),
+    )
 
 
 def rows(elements: int, length: int, size: int, places: int) -> tuple[list[Sequence[int]], list[int]]:

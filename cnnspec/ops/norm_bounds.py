@@ -19,17 +19,62 @@ the roundings times u are; u is that of the accumulation, or of the output's for
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import repeat
+from operator import add, mul, sub
 from typing import Any
 
 from cnnspec.rounding import RoundingTerms
 from cnnspec.scalars import divide
 
 
+class Row:
+    """Numbers of any kind in a row, which add and multiply one by one; with one number, each with that.
+
+    The bounds need no more than that, so a float64 array of one axis may stand in the place of a row.
+
+    >>> [*(Row([1, 2]) * 3 + Row([5, 6]))], (Row([1, 2]) / 2).sum()
+    ([8, 12], Fraction(3, 2))
+    """
+
+    __slots__ = ("_numbers",)
+
+    def __init__(self, numbers: Iterable[Any]) -> None:
+        self._numbers = [*numbers]
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self._numbers)
+
+    def __len__(self) -> int:
+        return len(self._numbers)
+
+    def __abs__(self) -> "Row":
+        return Row(map(abs, self._numbers))
+
+    def __add__(self, other: Any) -> "Row":
+        return self._with(add, other)
+
+    def __sub__(self, other: Any) -> "Row":
+        return self._with(sub, other)
+
+    def __mul__(self, other: Any) -> "Row":
+        return self._with(mul, other)
+
+    def __truediv__(self, other: Any) -> "Row":
+        return self._with(divide, other)
+
+    def sum(self) -> Any:
+        """Return the sum of all numbers."""
+        return total(self._numbers)
+
+    def _with(self, function: Callable[[Any, Any], Any], other: Any) -> "Row":
+        return Row(map(function, self._numbers, other if isinstance(other, Row) else repeat(other)))
+
+
 @dataclass(frozen=True)
 class Bound:
-    """What `RoundingTerms` holds of one element; the sum of two bounds is that of a sum."""
+    """What `RoundingTerms` holds of one element, or in rows of many; the sum of two bounds is that of a sum."""
 
     magnitude: Any
     roundings: int
@@ -43,6 +88,12 @@ class Bound:
             total([one.reach for one in (self, other) if one.reach < math.inf]),
             self.faint + other.faint,
         )
+
+    def __iter__(self) -> Iterator["Bound"]:
+        """Yield the bound of each element of rows."""
+        reach, faint = (one if isinstance(one, Row) else repeat(one) for one in (self.reach, self.faint))
+        for magnitude, most, least in zip(self.magnitude, reach, faint, strict=False):
+            yield Bound(magnitude, self.roundings, most, least)
 
 
 def terms(bounds: Sequence[Bound | None], stored: int) -> RoundingTerms:
@@ -60,52 +111,52 @@ def terms(bounds: Sequence[Bound | None], stored: int) -> RoundingTerms:
 class Given:
     """The bounds of a group whose mean and r are given: y = x a + (b - m a), dx = h r, dw = sum g (x - m) r.
 
-    >>> [bound.magnitude for bound in Given([3], 1, 2).outputs([10], [5])]
-    [85]
+    x, weights and gradients are rows; `deviations` is x - m, for those who know it better than by subtracting.
+
+    >>> Given(Row([3]), 1, 2).outputs(Row([10]), Row([5])).magnitude.sum()
+    85
     """
 
     stored_forward, stored_input, stored_weight = 0, 0, 0
 
-    def __init__(self, x: Sequence[Any], mean: Any, r: Any) -> None:
+    def __init__(self, x: Any, mean: Any, r: Any, deviations: Any = None) -> None:
         self.n, self.r = len(x), r
         self.size = self._size(x, mean)
         self.t = self.size * r
-        self.distance = [abs(value - mean) for value in x]
-        self.z = [one * r for one in self.distance]
-        self.wide = [(abs(value) + self.size) * r for value in x]
-        self.reach = [*self.wide]
+        self.distance = abs(x - mean if deviations is None else deviations)
+        self.z = self.distance * r
+        self.sums = abs(x) + self.size
+        self.wide = self.sums * r
+        self.reach = self.wide
 
-    def _size(self, x: Sequence[Any], mean: Any) -> Any:
+    def _size(self, x: Any, mean: Any) -> Any:
         return abs(mean)
 
-    def outputs(self, weights: Sequence[Any], biases: Sequence[Any]) -> list[Bound]:
+    def outputs(self, w: Any, b: Any) -> Bound:
         """Return |w| (|x| + |m|) r + |b| with 8 roundings: 4 make a, 3 the line."""
-        return [
-            Bound(abs(w) * wide + abs(b), 8, self.reach[i], self._faint(w, i))
-            for i, (wide, w, b) in enumerate(zip(self.wide, weights, biases, strict=True))
-        ]
+        return Bound(abs(w) * self.wide + abs(b), 8, self.reach, self._faint(w))
 
-    def input_gradients(self, g: Sequence[Any], h: Sequence[Any]) -> list[Bound]:
+    def input_gradients(self, g: Any, h: Any) -> Bound:
         """Return |h| r with 6 roundings; libraries may multiply g by r first."""
-        return [
-            Bound(abs(one) * self.r, 6, abs(cotangent) * self.r, abs(one) + 1)
-            for cotangent, one in zip(g, h, strict=True)
-        ]
+        return Bound(abs(h) * self.r, 6, abs(g) * self.r, abs(h) + 1)
 
-    def weight_gradients(self, g: Sequence[Any]) -> list[Bound]:
+    def weight_gradients(self, g: Any) -> Bound:
         """Return the terms of the sum: |g| (|x| + |m|) r with 8 roundings; libraries may multiply by r at the end."""
-        return [
-            Bound(abs(one) * wide, 8, reach, abs(one) * (distance + self.r + 1) + 1)
-            for one, wide, distance, reach in zip(g, self.wide, self.distance, self.products(g), strict=True)
-        ]
+        size = abs(g)
+        return Bound(size * self.wide, 8, self.products(g), size * (self.distance + self.r + 1) + 1)
 
-    def products(self, g: Sequence[Any]) -> list[Any]:
+    def bias_gradients(self, g: Any) -> Bound:
+        """Return the terms of the sum of g."""
+        size = abs(g)
+        return Bound(size, 1, size * 0, size * 0 + 1)
+
+    def products(self, g: Any) -> Any:
         """Return |g| (|x| + |m|), times r or not: terms of a sum that may overflow before it is scaled."""
-        return [abs(one) * (wide + divide(wide, self.r)) for one, wide in zip(g, self.wide, strict=True)]
+        return abs(g) * (self.wide + self.wide / self.r)
 
-    def _faint(self, w: Any, i: int) -> Any:
+    def _faint(self, w: Any) -> Any:
         """Return what errors of 1 in m, r, a and the products come to."""
-        return abs(w) * (self.r + self.distance[i] + 1) + divide(self.wide[i], self.r) + 1
+        return abs(w) * (self.distance + self.r + 1) + self.wide / self.r + 1
 
 
 class Own(Given):
@@ -113,59 +164,41 @@ class Own(Given):
 
     stored_forward, stored_input, stored_weight = 2, 3, 2
 
-    def __init__(self, x: Sequence[Any], mean: Any, r: Any) -> None:
-        super().__init__(x, mean, r)
-        squares = total([(abs(value) + self.size) * (abs(value) + self.size) for value in x])
-        self.reach = [squares + wide for wide in self.wide]
+    def __init__(self, x: Any, mean: Any, r: Any, deviations: Any = None) -> None:
+        super().__init__(x, mean, r, deviations)
+        self.reach = self.wide + (self.sums * self.sums).sum()
 
-    def _size(self, x: Sequence[Any], mean: Any) -> Any:
-        return divide(total([abs(value) for value in x]), len(x))
+    def _size(self, x: Any, mean: Any) -> Any:
+        return divide(abs(x).sum(), len(x))
 
-    def outputs(self, weights: Sequence[Any], biases: Sequence[Any]) -> list[Bound]:
+    def outputs(self, w: Any, b: Any) -> Bound:
         """Return |w| ((|x| + A) r (1 + t / 64) + |x - m| r (1 + 2 t)) + |b| with 2 n + 13 roundings.
 
         The mean, off by d, and 4 roundings of the line come to the first term, what r is off to the second.
         """
-        bounds = []
-        for i, (wide, z, w, b) in enumerate(zip(self.wide, self.z, weights, biases, strict=True)):
-            line = wide * (1 + divide(self.t, 64)) + z * (1 + 2 * self.t)
-            bounds.append(Bound(abs(w) * line + abs(b), 2 * self.n + 13, self.reach[i], self._faint(w, i)))
-        return bounds
+        line = self.wide * (1 + divide(self.t, 64)) + self.z * (1 + 2 * self.t)
+        return Bound(abs(w) * line + abs(b), 2 * self.n + 13, self.reach, self._faint(w))
 
-    def input_gradients(self, g: Sequence[Any], h: Sequence[Any]) -> list[Bound]:
+    def input_gradients(self, g: Any, h: Any) -> Bound:
         """Return what dx = (h - H - z K) r may be off, H the mean of h, K that of h z, 3 n + 16 roundings.
 
         With z' = (|x| + A) r, and |h|, Z and Z' the means of |h|, |h| z and |h| z':
         (z Z' + z' Z + z' Z' / 64) r, as K is off by (3 n + 9) u Z' and x - m by (2 n + 11) u z' / r; and
         (|h_i| + |h| + z Z) (1 + 6 t + t^2 / 8) r, as r comes three times.
         """
-        sizes, n, r, t = [abs(one) for one in h], self.n, self.r, self.t
-        flat, narrow, broad = (
-            divide(total([one * by for one, by in zip(sizes, factors, strict=True)]), n)
-            for factors in ([1] * n, self.z, self.wide)
-        )
-        products = total(self.products([abs(a) + abs(b) for a, b in zip(g, h, strict=True)])) * (1 + r)
-        bounds = []
-        for size, z, wide, squares in zip(sizes, self.z, self.wide, self.reach, strict=True):
-            whole = size + flat + z * narrow
-            m = whole * (1 + 6 * t + divide(t * t, 8)) + z * broad + wide * narrow + divide(wide * broad, 64)
-            reach = squares + products * (1 + wide)
-            faint = 3 * whole * (1 + r * r) + r * r * (z * flat + narrow) + r * (1 + z) + 1
-            bounds.append(Bound(m * r, 3 * n + 16, reach, faint))
-        return bounds
+        size, z, wide, n, r, t = abs(h), self.z, self.wide, self.n, self.r, self.t
+        flat, narrow, broad = (divide(one.sum(), n) for one in (size, size * z, size * wide))
+        products = self.products(abs(g) + size).sum() * (1 + r)
+        whole = size + flat + z * narrow
+        m = whole * (1 + 6 * t + divide(t * t, 8)) + z * broad + wide * narrow + wide * divide(broad, 64)
+        faint = whole * 3 * (1 + r * r) + (z * flat + narrow) * (r * r) + (z + 1) * r + 1
+        return Bound(m * r, 3 * n + 16, self.reach + (wide + 1) * products, faint)
 
-    def weight_gradients(self, g: Sequence[Any]) -> list[Bound]:
+    def weight_gradients(self, g: Any) -> Bound:
         """Return the terms of the sum: |g| ((|x| + A) r + |x - m| r (1 + 2 t)) with 2 n + 14 roundings."""
-        products = self.products(g)
-        return [
-            Bound(
-                abs(one) * (wide + z * (1 + 2 * self.t)),
-                2 * self.n + 14,
-                self.reach[i] + products[i],
-                abs(one) * (self.distance[i] + self.r + 1) + 1,
-            )
-            for i, (one, wide, z) in enumerate(zip(g, self.wide, self.z, strict=True))
-        ]
+        found = super().weight_gradients(g)
+        magnitude = abs(g) * (self.wide + self.z * (1 + 2 * self.t))
+        return Bound(magnitude, 2 * self.n + 14, self.reach + found.reach, found.faint)
 
 
 def total(values: Sequence[Any]) -> Any:

@@ -81,17 +81,27 @@ class ChannelNorm(norm.Norm):
             return {}
         given, places, shape = self._read(operands)
         found: list[list[tuple[Any, Any]]] = [[] for _ in range(self.num_features)]
+        n = 0
         for group in self.partition(shape)[0]:
             if group:
-                mean, variance = norm.moments([given["input"][i] for i in group])
-                unbiased = divide(variance * len(group), len(group) - 1)
-                found[places[group[0]]].append((mean, unbiased))
+                n = len(group)
+                found[places[group[0]]].append(norm.moments([given["input"][i] for i in group]))
+        return self.updated([given[name] for name in RUNNING], found, n)
+
+    def updated(
+        self, running: Sequence[Sequence[Any]], batch: Sequence[Sequence[tuple[Any, Any]]], n: int
+    ) -> dict[str, Array]:
+        """Return the running means and variances after groups of n elements: the moments of each, by channel."""
+        means, variances = running
         return {
-            name: [
-                self._averaged(old, [pair[which] for pair in pairs])
-                for old, pairs in zip(given[name], found, strict=True)
-            ]
-            for which, name in enumerate(RUNNING)
+            "running_mean": [
+                self._averaged(old, [mean for mean, _ in pairs])
+                for old, pairs in zip(means, batch, strict=True)
+            ],
+            "running_var": [
+                self._averaged(old, [divide(variance * n, n - 1) for _, variance in pairs])
+                for old, pairs in zip(variances, batch, strict=True)
+            ],
         }
 
     def _averaged(self, old: Any, batch: Sequence[Any]) -> Any:

@@ -33,13 +33,18 @@ def resolve(target: Any, only: list[str] | None = None, device: str = "cpu") -> 
         return [_from_object(target, getattr(target, "__name__", "target"), only, device)]
     if target in BUILTIN:
         return _builtin(target, device)
+    return [_from_object(named(target), target, only, device)]
+
+
+def named(target: str) -> Any:
+    """Return the module, or the object of one, that a target names; UsageError where there is none."""
     path, _, attribute = target.rpartition(":") if ":" in target else (target, "", "")
     module = _load(path)
     if not attribute:
-        return [_from_object(module, target, only, device)]
+        return module
     if not hasattr(module, attribute):
         raise UsageError(f"{path} has no {attribute!r}{_near(attribute, dir(module))}", target=target)
-    return [_from_object(getattr(module, attribute), target, only, device)]
+    return getattr(module, attribute)
 
 
 def _builtin(target: str, device: str) -> list[Backend]:

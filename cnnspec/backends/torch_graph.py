@@ -5,21 +5,34 @@ parameters and buffers alone is no node, but part of the call that takes it.
 """
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 
 from cnnspec.backends.torch_calls import WITH_BIAS, Arguments, Match, broadcasts, matched, products
 from cnnspec.backends.torch_trace import Traced, names_of_calls, traced
+from cnnspec.backends.torch_values import (
+    VIEWS,
+    Call,
+    State,
+    Value,
+    attribute,
+    flat,
+    in_place_of_tensors,
+    results,
+    shape_of,
+    single,
+)
 from cnnspec.backends.traced import Computed, Counted, Trace, Unavailable, Unused
 from cnnspec.blocks import Node
 from cnnspec.errors import ArgumentError, CnnspecError
 from cnnspec.graph import Network
 from cnnspec.nested import Shape
 from cnnspec.op import Operator
-from cnnspec.spelling import spelled
+from cnnspec.ops import spec
+from cnnspec.spelling import spec_name, spelled
 
 __all__ = ["from_torch"]
 
@@ -39,43 +52,41 @@ def from_torch(module: torch.nn.Module, example_input: Any) -> Network:
     >>> [node.name for node in net], summary(net).macs, net.parameter_count
     (['0', '1'], 1800, 72)
     """
+    return graph_of(module, example_input).network
+
+
+def graph_of(module: torch.nn.Module, example_input: Any, hooks: bool = False) -> "Graph":
+    """Return a module as a network, with the trace and the calls that it was made of; see `from_torch`.
+
+    hooks: whether to call all its hooks, where a trace can
+    """
     example = tuple(example_input) if isinstance(example_input, list | tuple) else (example_input,)
     if not example or not all(isinstance(one, torch.Tensor) for one in example):
         raise ArgumentError("example_input must be a tensor, or a tuple of tensors")
-    found = traced(module, example)
-    return _Builder(found.module).network(found, [tuple(one.shape) for one in example])
+    found = traced(module, example, hooks)
+    builder = _Builder(found.module)
+    return Graph(
+        builder.network(found, [tuple(one.shape) for one in example]), found, builder.calls, builder.others
+    )
 
 
 @dataclass(frozen=True)
-class _Value:
-    """A tensor that depends on the network's input: the node that gives it."""
+class Called:
+    """The call behind a node: its place in the trace, its operator, and what it gives to each operand by its word."""
 
-    name: str
-    shape: Shape
+    place: torch.fx.Node
+    operator: Operator
+    operands: Mapping[str, torch.fx.Node]
 
 
 @dataclass(frozen=True)
-class _State:
-    """A tensor that does not: the parameters and buffers that it is made of, and the products of making it."""
+class Graph:
+    """A network made of a trace; `calls` has those of its nodes that are operators, `others` the places of the rest."""
 
-    shape: Shape
-    sources: tuple[str, ...] = ()
-    macs: int | None = 0
-    computed: bool = False
-
-
-@dataclass
-class _Call:
-    """One call: its name, the path of the layer, its arguments as tensors of the trace."""
-
-    name: str
-    node: str
-    arguments: Arguments
-    tensors: dict[str, list[_Value | _State]] = field(default_factory=dict)
-
-    @property
-    def all(self) -> list[_Value | _State]:
-        return [one for group in self.tensors.values() for one in group]
+    network: Network
+    trace: Traced
+    calls: Mapping[str, Called]
+    others: Mapping[str, torch.fx.Node]
 
 
 class _Builder:
@@ -97,6 +108,8 @@ class _Builder:
         self.taken: set[str] = set()
         self.known: dict[torch.fx.Node, Any] = {}
         self.roots: dict[torch.fx.Node, torch.fx.Node] = {}
+        self.calls: dict[str, Called] = {}
+        self.others: dict[str, torch.fx.Node] = {}
 
     def network(self, trace: Traced, shapes: Sequence[Shape]) -> Network:
         """Return the network of a trace on inputs of these shapes."""
@@ -107,18 +120,18 @@ class _Builder:
             target = trace.targets.get(place.name)
             if target is not None:
                 name = self.aliases.get(target, target)
-                self.shapes.setdefault(name, _shape(place))
-                self.known[place] = _State(self.shapes[name], (name,))
+                self.shapes.setdefault(name, shape_of(place))
+                self.known[place] = State(self.shapes[name], (name,))
             else:
                 inputs.append(self._unique("input" if len(shapes) == 1 else f"input:{len(inputs)}"))
-                self.known[place] = _Value(inputs[-1], _shape(place))
+                self.known[place] = Value(inputs[-1], shape_of(place))
         self.inputs = tuple(inputs)
         outputs = self._walk(trace.graph)
         if not self.nodes:
-            source = _Value(inputs[0], tuple(shapes[0]))
+            source = Value(inputs[0], tuple(shapes[0]))
             self._opaque("identity", "identity", [source], source.shape)
         self._add_unused()
-        names = list(dict.fromkeys(one.name for one in outputs if isinstance(one, _Value)))
+        names = list(dict.fromkeys(one.name for one in outputs if isinstance(one, Value)))
         return Network(self.nodes, inputs=inputs, outputs=names, input_shapes=shapes, frozen=self.frozen)
 
     def _walk(self, graph: torch.fx.Graph) -> list[Any]:
@@ -127,12 +140,12 @@ class _Builder:
         for node in graph.nodes:
             if node.op == "get_attr":
                 owner: Any = graph.owning_module
-                value = _attribute(owner, str(node.target))
-                self.known[node] = value if isinstance(value, torch.fx.GraphModule) else _State(_shape(node))
+                value = attribute(owner, str(node.target))
+                self.known[node] = value if isinstance(value, torch.fx.GraphModule) else State(shape_of(node))
             elif node.op == "call_function":
                 self.known[node] = self._called(node, paths[node])
             elif node.op == "output":
-                return [self.known.get(one) for one in _flat(node.args)]
+                return [self.known.get(one) for one in flat(node.args)]
         return []
 
     def _called(self, node: torch.fx.Node, path: str) -> Any:
@@ -141,41 +154,42 @@ class _Builder:
             return self.known[node.args[0]][node.args[1]]  # type: ignore[index]
         inner = [
             self.known[one]
-            for one in _flat(node.args)
+            for one in flat(node.args)
             if isinstance(self.known.get(one), torch.fx.GraphModule)
         ]
         if inner:
             return self._inlined(node, inner[0])
-        results = _results(node)
-        if not results:  # an assertion, or a number
+        shapes = results(node)
+        if not shapes:  # an assertion, or a number
             return None
-        call = self._call(node, path, results[0])
-        if call.name in _VIEWS and node.args and isinstance(node.args[0], torch.fx.Node):
+        call = self._call(node, path, shapes[0])
+        if call.name in VIEWS and node.args and isinstance(node.args[0], torch.fx.Node):
             self.roots[node] = self.roots.get(node.args[0], node.args[0])
-        if not any(isinstance(one, _Value) for one in call.all):
+        if not any(isinstance(one, Value) for one in call.all):
             state = self._state(call)
-            return state if _single(node) else [replace(state, shape=shape) for shape in results]
+            states = [replace(state, shape=shape) for shape in shapes]
+            return state if single(node) else in_place_of_tensors(node, states)
         value = self._value(call)
         if call.name.endswith("_") and not call.name.endswith("__"):
             self._write(node, value)
-        if _single(node):
+        if single(node):
             return value
         free = products(call.name, call.arguments) == 0 and matched(call.name, call.arguments) is None
-        source = [one for one in call.all if isinstance(one, _Value)] if free else [value]
+        source = [one for one in call.all if isinstance(one, Value)] if free else [value]
         others = [
-            self._opaque(f"{call.name}[{i}]", f"{path}.{i}", source, s) for i, s in enumerate(results) if i
+            self._opaque(f"{call.name}[{i}]", f"{path}.{i}", source, s) for i, s in enumerate(shapes) if i
         ]
-        return [value, *others]
+        return in_place_of_tensors(node, [value, *others])
 
     def _inlined(self, node: torch.fx.Node, inner: torch.fx.GraphModule) -> Any:
         """Enter the calls of a part that torch keeps apart, such as what stands under torch.no_grad or autocast."""
-        given = [one for one in _flat(node.args) if not isinstance(self.known.get(one), torch.fx.GraphModule)]
+        given = [one for one in flat(node.args) if not isinstance(self.known.get(one), torch.fx.GraphModule)]
         places = [one for one in inner.graph.nodes if one.op == "placeholder"]
         for place, one in zip(places, [one for one in given if isinstance(one, torch.fx.Node)], strict=False):
             self.known[place] = self.known[one]
         return self._walk(inner.graph)
 
-    def _call(self, node: torch.fx.Node, path: str, output: Shape) -> _Call:
+    def _call(self, node: torch.fx.Node, path: str, output: Shape) -> Call:
         """Read the arguments of a call by their names in its schema."""
         target: Any = node.target
         schema = getattr(target, "_schema", None)
@@ -190,60 +204,75 @@ class _Builder:
                 node.kwargs
             )
             values = {one.name: named.get(one.name, one.default_value) for one in schema.arguments}
-        call = _Call(name, path, Arguments(values, {}, output))
+        call = Call(name, path, node, Arguments(values, {}, output))
         for word, value in values.items():
-            found = [self.known.get(one) for one in _flat(value) if isinstance(one, torch.fx.Node)]
-            tensors = [one for one in _flat(found) if isinstance(one, _Value | _State)]
+            found = [self.known.get(one) for one in flat(value) if isinstance(one, torch.fx.Node)]
+            tensors = [one for one in flat(found) if isinstance(one, Value | State)]
             if tensors:
                 call.tensors[word] = tensors
                 listed = isinstance(value, list | tuple)
                 call.arguments.shapes[word] = [one.shape for one in tensors] if listed else tensors[0].shape  # type: ignore[index]
         return call
 
-    def _state(self, call: _Call) -> _State:
+    def _state(self, call: Call) -> State:
         """Return what is computed of parameters and buffers alone."""
-        states = [one for one in call.all if isinstance(one, _State)]
+        states = [one for one in call.all if isinstance(one, State)]
         made = products(call.name, call.arguments)
         known = [made, *(one.macs for one in states)]
         macs = None if None in known else sum(one or 0 for one in known)
         sources = dict.fromkeys(name for one in states for name in one.sources)
-        return _State(call.arguments.output, tuple(sources), macs, computed=True)
+        return State(call.arguments.output, tuple(sources), macs, computed=True)
 
-    def _value(self, call: _Call) -> _Value:
+    def _value(self, call: Call) -> Value:
         """Add the node of a call that depends on the network's input."""
         found = self._matched(call)
-        values = [one for one in call.all if isinstance(one, _Value)]
+        values = [one for one in call.all if isinstance(one, Value)]
         if found is None:
             made = products(call.name, call.arguments)
-            return self._opaque(call.name, call.node, values, call.arguments.output, made, call.all)
+            value = self._opaque(call.name, call.node, values, call.arguments.output, made, call.all)
+            self.others[value.name] = call.place
+            return value
         inputs = [one for word in found.inputs for one in call.tensors.get(word, ())]
         operands = {word: call.tensors[name][0] for word, name in found.operands.items()}
-        if not all(isinstance(one, _Value) for one in inputs):
+        if not all(isinstance(one, Value) for one in inputs):
             return self._opaque(call.name, call.node, values, call.arguments.output, 0, call.all)
         buffers = found.operator.buffer_shapes()
         shared = {
             word: one.sources[0]
             for word, one in operands.items()
-            if isinstance(one, _State)
+            if isinstance(one, State)
             and len(one.sources) == 1
             and not one.computed
             and (one.sources[0] in self.aliases) != (word in buffers)
         }
         if len(shared) == len(operands):
-            return self._add(call.node, found.operator, inputs, call.arguments.output, shared)
-        of_data = [one for one in operands.values() if isinstance(one, _Value)]
-        rest = [one for one in operands.values() if isinstance(one, _State)]
-        return self._opaque(
+            value = self._add(call.node, found.operator, inputs, call.arguments.output, shared)
+            return self._remembered(value, call, found)
+        of_data = [one for one in operands.values() if isinstance(one, Value)]
+        rest = [one for one in operands.values() if isinstance(one, State)]
+        value = self._opaque(
             spelled(found.operator),
             call.node,
-            [*(one for one in inputs[:1] if isinstance(one, _Value)), *of_data],
+            [*(one for one in inputs[:1] if isinstance(one, Value)), *of_data],
             call.arguments.output,
             0,
             rest,
             found.operator,
         )
+        return self._remembered(value, call, found)
 
-    def _matched(self, call: _Call) -> Match | None:
+    def _remembered(self, value: Value, call: Call, found: Match) -> Value:
+        """Keep the call behind a node with what it gives to each operand."""
+        given: list[Any] = [one for word in found.inputs for one in flat(call.arguments.get(word))]
+        known = spec(spec_name(found.operator) or "")
+        words = [f"input{n + 1 if n else ''}" for n in range(len(given))] if known.gathers else known.inputs
+        operands = dict(zip(words, given, strict=False))
+        operands |= {word: call.arguments[name] for word, name in found.operands.items()}
+        places = {word: one for word, one in operands.items() if isinstance(one, torch.fx.Node)}
+        self.calls[value.name] = Called(call.place, found.operator, places)
+        return value
+
+    def _matched(self, call: Call) -> Match | None:
         """Return the operator of a call, where it gives the traced shape."""
         try:
             found = matched(call.name, call.arguments)
@@ -258,14 +287,14 @@ class _Builder:
         self,
         name: str,
         path: str,
-        values: Sequence[_Value],
+        values: Sequence[Value],
         output: Shape,
         macs: int | None = 0,
-        others: Iterable[_Value | _State] = (),
+        others: Iterable[Value | State] = (),
         operator: Operator | None = None,
-    ) -> _Value:
+    ) -> Value:
         """Add a node for what is no operator of the catalogue, or for one whose operands are computed."""
-        states = [one for one in others if isinstance(one, _State)]
+        states = [one for one in others if isinstance(one, State)]
         known = [macs, *(one.macs for one in states)]
         sources = dict.fromkeys(source for one in states for source in one.sources)
         words = {f"operand{i}": source for i, source in enumerate(sources)}
@@ -292,25 +321,25 @@ class _Builder:
 
     def _add(
         self, path: str, operator: Operator, inputs: Sequence[Any], output: Shape, shared: Mapping[str, str]
-    ) -> _Value:
+    ) -> Value:
         name = self._unique(path)
         kept = {word: one for word, one in shared.items() if one != f"{name}.{word}"}
         self.nodes.append(Node(name, operator, tuple(one.name for one in inputs), kept))
-        return _Value(name, output)
+        return Value(name, output)
 
-    def _write(self, node: torch.fx.Node, value: _Value) -> None:
+    def _write(self, node: torch.fx.Node, value: Value) -> None:
         """Let what stands for the tensor that a call changed in place stand for its result from now on."""
         changed: Any = node.args[0]
         root = self.roots.get(changed, changed)
         self.known[changed] = value
         self.roots[node] = root
         before = self.known.get(root)
-        if root is changed or not isinstance(before, _Value | _State):
+        if root is changed or not isinstance(before, Value | State):
             return
         if before.shape == value.shape:
             self.known[root] = value
         else:
-            values = [one for one in (before, value) if isinstance(one, _Value)]
+            values = [one for one in (before, value) if isinstance(one, Value)]
             self.known[root] = self._opaque(
                 "write", f"{value.name}.write", values, before.shape, others=[before]
             )
@@ -332,54 +361,3 @@ class _Builder:
             found = f"{name}:{n}"
         self.taken.add(found)
         return found
-
-
-_VIEWS = frozenset(
-    (
-        "view",
-        "reshape",
-        "permute",
-        "transpose",
-        "t",
-        "slice",
-        "select",
-        "narrow",
-        "squeeze",
-        "unsqueeze",
-        "flatten",
-    )
-) | frozenset(("expand", "contiguous", "detach", "alias", "unflatten", "view_as", "to"))
-"""Calls whose result may be the memory of their first argument."""
-
-
-def _attribute(owner: Any, path: str) -> Any:
-    for name in path.split("."):
-        owner = getattr(owner, name)
-    return owner
-
-
-def _flat(value: Any) -> Iterator[Any]:
-    if isinstance(value, list | tuple):
-        for one in value:
-            yield from _flat(one)
-    else:
-        yield value
-
-
-def _results(node: torch.fx.Node) -> list[Shape]:
-    """Return the shapes of the tensors that a call returns."""
-    found = node.meta.get("val")
-    return [tuple(map(int, one.shape)) for one in _flat(found) if isinstance(one, torch.Tensor)]
-
-
-def _single(node: torch.fx.Node) -> bool:
-    return isinstance(node.meta.get("val"), torch.Tensor)
-
-
-def _shape(node: torch.fx.Node) -> Shape:
-    found = node.meta.get("val")
-    if isinstance(found, torch.Tensor):
-        return tuple(map(int, found.shape))
-    owner: Any = node.graph.owning_module
-    value = _attribute(owner, str(node.target)) if node.op == "get_attr" else None
-    return tuple(value.shape) if isinstance(value, torch.Tensor) else ()

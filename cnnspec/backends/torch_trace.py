@@ -4,9 +4,11 @@
 on a copy that really runs. Both see the calls before they are taken apart.
 """
 
+import contextlib
 import copy
+import operator
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +17,7 @@ from torch.fx.experimental.proxy_tensor import disable_proxy_modes_tracing, make
 from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
 from torch.overrides import TorchFunctionMode
 
+from cnnspec.backends.torch_values import attribute, results
 from cnnspec.blocks import join
 from cnnspec.errors import ArgumentError
 
@@ -23,42 +26,60 @@ Example = tuple[torch.Tensor, ...]
 
 @dataclass(frozen=True)
 class Traced:
-    """The copy and its calls; for each placeholder the name of the parameter or buffer, None for an input."""
+    """The copy and its calls; for each placeholder the name of the parameter or buffer, None for an input.
+
+    constants: the values of those placeholders that are neither
+    """
 
     module: torch.nn.Module
     graph: torch.fx.Graph
     targets: Mapping[str, str | None]
+    constants: Mapping[str, Any]
 
 
-def traced(module: torch.nn.Module, example: Example) -> Traced:
-    """Return what a module calls on an example; ArgumentError where it does not run."""
+def traced(module: torch.nn.Module, example: Example, hooks: bool = False) -> Traced:
+    """Return what a module calls on an example, its hooks too where it can; ArgumentError where it does not run."""
     devices = sorted({one.device for one in (*example, *module.parameters()) if one.is_cuda}, key=str)
-    with torch.random.fork_rng(devices), torch.no_grad(), warnings.catch_warnings():
+    quiet, raised = warnings.catch_warnings(), Exception()
+    with torch.random.fork_rng(devices), torch.enable_grad(), _seen_through(), quiet:
         warnings.simplefilter("ignore")
-        try:
-            return _exported(_copied(module, example), example)
-        except Exception:  # noqa: BLE001 - whatever a model or the tracer raises, the other tracer may do
-            try:
-                return _run(_copied(module, example), example)
-            except Exception as error:
-                shapes = " and ".join(str(tuple(one.shape)) for one in example)
-                raise ArgumentError(
-                    f"the module cannot be traced on example_input of {shapes}: {error}"
-                ) from error
+        for with_hooks in (True, False) if hooks else (False,):
+            for tracer in (_exported, _run):
+                try:
+                    return tracer(_copied(module, example, with_hooks), example)
+                except Exception as error:  # noqa: BLE001 - whatever a model or a tracer raises, the next may do
+                    raised = error
+    shapes = " and ".join(str(tuple(one.shape)) for one in example)
+    raise ArgumentError(f"the module cannot be traced on example_input of {shapes}: {raised}") from raised
 
 
-def _copied(module: torch.nn.Module, example: Example) -> torch.nn.Module:
-    """Return a copy without hooks that are not torch's own, its lazy layers initialised by the example."""
+def _copied(module: torch.nn.Module, example: Example, hooks: bool) -> torch.nn.Module:
+    """Return a copy, its lazy layers made by a call; with all hooks, or without those that are not torch's own."""
     memo: dict[int, Any] = {}
     for one in module.modules():
         memo |= {
             id(value): _plain(value) for value in (*vars(one).values(), *one._buffers.values()) if _odd(value)
         }
-        memo |= {id(hook): _no_hook for hook in _hooks(one) if not _own(hook)}
+        memo |= {id(hook): _no_hook for hook in _hooks(one) if not (hooks or _own(hook))}
     twin = copy.deepcopy(module, memo)
-    if any(isinstance(one, UninitializedParameter) for one in twin.parameters()):
-        twin(*(one.clone() for one in example))
+    initialise(twin, example)
     return twin
+
+
+def initialise(module: torch.nn.Module, example: Example) -> None:
+    """Have lazy layers made by a call in evaluation, which leaves running statistics as they are.
+
+    Raises ArgumentError where the module does not run on the example.
+    """
+    if any(isinstance(one, UninitializedParameter) for one in module.parameters()):
+        modes = {one: one.training for one in module.modules()}
+        try:
+            with torch.no_grad():
+                module.eval()(*(one.clone() for one in example))
+        except Exception as error:
+            raise ArgumentError(f"the module does not run on example_input: {error}") from error
+        for one, training in modes.items():
+            one.training = training
 
 
 def _odd(value: Any) -> bool:
@@ -90,7 +111,85 @@ def _own(hook: Any) -> bool:
 def _exported(module: torch.nn.Module, example: Example) -> Traced:
     program = torch.export.export(module, example, strict=False)
     targets = {spec.arg.name: spec.target for spec in program.graph_signature.input_specs}
-    return Traced(module, program.graph, targets)
+    graph = _Joined(program.graph).graph
+    for node in graph.nodes:
+        results(node)  # raises where a shape depends on values
+    return Traced(module, graph, targets, program.constants)
+
+
+class _Joined:
+    """A graph with the calls under torch.no_grad and autocast, which torch.export keeps apart, among the others."""
+
+    def __init__(self, graph: torch.fx.Graph) -> None:
+        self.root, self.graph, self.grad_enabled = torch.nn.Module(), torch.fx.Graph(), True
+        self.graph.output(self._entered(graph, {}))
+        torch.fx.GraphModule(self.root, self.graph)
+
+    def _entered(self, graph: torch.fx.Graph, known: dict[torch.fx.Node, Any]) -> Any:
+        """Enter the calls of a graph whose placeholders are `known`, or are its own; return what it returns."""
+        owner: Any = graph.owning_module
+        for node in graph.nodes:
+            if node.op == "output":
+                return torch.fx.node.map_arg(node.args[0], known.__getitem__)
+            if node.op == "get_attr":
+                name = f"attribute{len(self.graph.nodes)}"
+                setattr(self.root, name, attribute(owner, str(node.target)))
+                known[node] = self.graph.get_attr(name)
+                known[node].meta = dict(node.meta)
+            elif node.target is operator.getitem and isinstance(known[node.args[0]], list | tuple):
+                known[node] = known[node.args[0]][node.args[1]]
+            elif str(node.target) in ("wrap_with_set_grad_enabled", "wrap_with_autocast"):
+                known[node] = self._joined(node, known)
+            elif node not in known:
+                known[node] = self.graph.node_copy(node, known.__getitem__)
+        return ()
+
+    def _joined(self, node: torch.fx.Node, known: dict[torch.fx.Node, Any]) -> Any:
+        """Enter the calls of a part, between those that enter its context and leave it."""
+        at = next(i for i, one in enumerate(node.args) if isinstance(one, torch.fx.Node))
+        part: Any = attribute(node.graph.owning_module, str(node.args[at].target))  # type: ignore[union-attr]
+        places = [one for one in part.graph.nodes if one.op == "placeholder"]
+        given = dict(zip(places, (known[one] for one in node.args[at + 1 :]), strict=True))  # type: ignore[index]
+        if at > 1:
+            entered = self.graph.call_function(torch.amp.autocast_mode._enter_autocast, node.args[:at])
+            found = self._entered(part.graph, given)
+            self.graph.call_function(torch.amp.autocast_mode._exit_autocast, (entered,))
+            return found
+        before, self.grad_enabled = self.grad_enabled, bool(node.args[0])
+        self.graph.call_function(torch._C._set_grad_enabled, (self.grad_enabled,))
+        found = self._entered(part.graph, given)
+        self.grad_enabled = before
+        self.graph.call_function(torch._C._set_grad_enabled, (before,))
+        return found
+
+
+@contextlib.contextmanager
+def _seen_through() -> Iterator[None]:
+    """Let a trace see the calls of a torch.autograd.Function as if no one had switched their gradients off.
+
+    Such a function runs without gradients and switches them on and off itself, as a reentrant checkpoint does; the
+    trace would take the last of these switches for one of the module's.
+    """
+    function: Any = torch.autograd.Function
+    before = vars(function)["apply"]
+
+    def apply(cls: Any, *args: Any, **keywords: Any) -> Any:
+        with _Unswitched():
+            return before.__get__(None, cls)(*args, **keywords)
+
+    function.apply = classmethod(apply)
+    try:
+        yield
+    finally:
+        function.apply = before
+
+
+class _Unswitched(TorchFunctionMode):
+    """Leaves gradients as they are."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Call a function other than the switch."""
+        return None if func is torch._C._set_grad_enabled else func(*args, **(kwargs or {}))
 
 
 class _Asked(TorchFunctionMode):
@@ -118,17 +217,19 @@ _QUESTIONS = (
 
 
 def _run(module: torch.nn.Module, example: Example) -> Traced:
-    """Trace a run on real values, which the module may ask for."""
+    """Trace a run on real values, which the module may ask for; it runs on a copy, whose shared layers it may spoil."""
+    twin = copy.deepcopy(module)
     state = {**dict(module.named_parameters()), **dict(module.named_buffers())}
 
     def call(values: list[torch.Tensor], inputs: list[torch.Tensor]) -> Any:
         with _Asked():
-            return torch.func.functional_call(module, dict(zip(state, values, strict=True)), tuple(inputs))
+            return torch.func.functional_call(twin, dict(zip(state, values, strict=True)), tuple(inputs))
 
     traced: Any = make_fx(call, pre_dispatch=True)
-    graph = traced([one.detach() for one in state.values()], [one.clone() for one in example]).graph
+    values = [one.detach().clone() for one in state.values()]
+    graph = traced(values, [one.clone() for one in example]).graph
     places = [node.name for node in graph.nodes if node.op == "placeholder"]
-    return Traced(module, graph, dict(zip(places, [*state, *(None for _ in example)], strict=True)))
+    return Traced(module, graph, dict(zip(places, [*state, *(None for _ in example)], strict=True)), {})
 
 
 def names_of_calls(graph: torch.fx.Graph, layers: set[str]) -> dict[torch.fx.Node, str]:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from cnnspec import nested, ops
+from cnnspec import memory, nested, ops
 from cnnspec.backends import Backend, Output, UnsupportedCase
 from cnnspec.bounds import FORMATS
 from cnnspec.cases import GRAD_OUTPUT, Case
@@ -126,14 +126,16 @@ class Call:
 def _as_violations() -> Iterator[None]:
     """Turn whatever a target raises into a Violation, or into UnsupportedCase where it does not claim the case."""
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), memory.limited():
             warnings.simplefilter("ignore")  # what a target warns of is no violation
             yield
     except NotImplementedError as error:
         raise UnsupportedCase(str(error) or "NotImplementedError") from None
-    except (UnsupportedCase, MemoryError):
+    except (UnsupportedCase, KeyboardInterrupt):
         raise
-    except Exception as error:  # noqa: BLE001 - whatever a target raises is its row
+    except BaseException as error:  # noqa: BLE001 - whatever a target raises is its row, SystemExit too
+        if memory.ran_out(error):
+            raise Violation(memory.limit_sentence(), raised=True, exhausted=True) from None
         message = f"raised {type(error).__name__}: {_first_line(error)}"
         raise Violation(message, raised=True, traceback=_trimmed()) from None
 

@@ -67,7 +67,7 @@ def verdict(exact: Exact, actual: Sequence[Any] | Values, dtype: str, model: Err
         elements=len(actual),
         judged=int(judged.sum()),
         histogram=_histogram(found.ratio[judged]),
-        discriminating=exact.varies(),
+        discriminating=_refuses_zeros(exact, judged, dtype, model),
     )
     if not result.judged:
         return result
@@ -93,6 +93,13 @@ def _screened(exact: Exact, actual: Sequence[Any] | Values, dtype: str, model: E
     count = len(actual)
     every, none = np.ones(count, bool), np.zeros(count, bool)
     return Screened(every, none.copy(), every, np.zeros(count), np.zeros(count))
+
+
+def _refuses_zeros(exact: Exact, judged: Values, dtype: str, model: ErrorModel | None) -> bool:
+    """Say whether an output of zeros would be wrong: a case that takes it tells nothing from anything."""
+    found = _screened(exact, np.zeros(judged.shape), dtype, model)
+    wrong = found.judged & judged & ~found.holds
+    return bool((wrong & ~found.open).any()) or bool((wrong & found.open).any() and exact.varies())
 
 
 def _item(value: Any) -> Any:

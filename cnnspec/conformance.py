@@ -1,127 +1,66 @@
-"""A run: a plan, its chunks of cases, and the rows that judging them gives.
-
-A cell's cases are an ordered list fixed by the seed. It is cut into chunks, and the first chunk of every cell comes
-before the second of any, so that a time budget cuts a prefix of each list and leaves no operator out.
-"""
+"""A run: the rows that judging a plan's chunks of cases gives."""
 
 import dataclasses
 import datetime as dt
-import json
 import time
 import traceback
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cache, partial
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from cnnspec import expectations, ops, strategies, where
+from cnnspec import expectations, strategies, where
+from cnnspec.alone import needed
 from cnnspec.backends import Backend
 from cnnspec.backends.targets import missing_device, resolve
 from cnnspec.bounds import FORMATS
 from cnnspec.cases import Case
-from cnnspec.errors import UsageError
 from cnnspec.expectations import Expectation
-from cnnspec.judge import GENERAL_LAWS, Row, Trial
+from cnnspec.judge import Row, Trial
+from cnnspec.localise import explain
 from cnnspec.models import model
 from cnnspec.outputs import is_small
-from cnnspec.rows import attach_reproducer, cell_row, failure_id, harness_row, operands_of, reproduces
+from cnnspec.plan import CHUNK, Chunk, Plan
+from cnnspec.rows import (
+    attach_reproducer,
+    cell_row,
+    failure_id,
+    harness_row,
+    operands_of,
+    path_key,
+    reproduces,
+)
 from cnnspec.shrink import generate, shrink
 
-EXAMPLES = 200
-CHUNK = 25
 EARLIER = -1000
 """Index of the first case that failed in an earlier run; witnesses of expectations count down from -1."""
 
-MOST_CRASHES = 3
-"""After so many crashes of one chunk its remaining cases are left out, and said so."""
+MOST_ENDED = 3
+"""After so many calls of a cell that ended their process its law is left out."""
+
+HISTORY = 64
+"""So many of the last cases of an operator are remembered, for failures that only come after others."""
+
+EXPLANATION = "explanation"
+"""What a mark names as its law while a failure is being made smaller."""
 
 
 @dataclass(frozen=True)
-class Plan:
-    """What to run; plain data, so that it crosses to worker processes as JSON."""
+class Past:
+    """What earlier processes have done of a chunk.
 
-    targets: tuple[str, ...]
-    operators: tuple[str, ...] = ops.NAMES
-    dtypes: tuple[str, ...] = ()
-    laws: tuple[str, ...] = ()
-    examples: int = EXAMPLES
-    seed: int = 0
-    where: str = ""
-    contract: str = ""
-    device: str = "cpu"
-    only: tuple[str, ...] = ()
-    expect: str = "default"
-    shard: tuple[int, int] = (1, 1)
-    deadline: float | None = None
-    case_seconds: float = 60.0
-    shrink_seconds: float = 4.0
-    earlier: tuple[str, ...] = ()
-    directory: str = ""
+    judged: (index, backend) of what has its rows;   ended: (backend, law) -> indices of the cell's cases whose call
+    ended its process
+    """
 
-    def dump(self) -> str:
-        """Return the plan as JSON."""
-        return json.dumps(dataclasses.asdict(self))
-
-    @classmethod
-    def load(cls, text: str) -> "Plan":
-        """Return the plan that `dump` wrote."""
-        values: dict[str, Any] = json.loads(text)
-        restored: Any = {key: tuple(v) if isinstance(v, list) else v for key, v in values.items()}
-        return cls(**restored)
-
-    def cells(self) -> list[tuple[str, str]]:
-        """Return (operator, dtype) of every list of cases."""
-        every = [(name, dtype) for name in self.operators for dtype in ops.spec(name).dtypes]
-        return [(name, dtype) for name, dtype in every if not self.dtypes or dtype in self.dtypes]
-
-    def chunks(self) -> list["Chunk"]:
-        """Return the chunks of this shard, the first of every cell before the second of any."""
-        rounds = range(max(1, -(-self.examples // CHUNK)))
-        every = [Chunk(number, name, dtype) for number in rounds for name, dtype in self.cells()]
-        part, parts = self.shard
-        return every[part - 1 :: parts]
-
-    def check(self) -> None:
-        """Raise UsageError for anything that the plan names and that does not exist."""
-        for name in self.operators:
-            ops.spec(name)
-        known = {dtype for name in ops.NAMES for dtype in ops.spec(name).dtypes}
-        for dtype in self.dtypes:
-            if dtype not in known:
-                raise UsageError(
-                    f"unknown dtype {dtype!r}; known are {', '.join(sorted(known))}", dtype=dtype
-                )
-        laws = known_laws()
-        for law in self.laws:
-            if law not in laws:
-                raise UsageError(f"unknown law {law!r}; known are {', '.join(laws)}", law=law)
-        if self.where:
-            where.parse(self.where, self.operators)
-        if self.contract:
-            model(self.contract)
-        if not self.cells():
-            raise UsageError(f"none of {', '.join(self.operators)} is tested in {', '.join(self.dtypes)}")
+    judged: frozenset[tuple[int, str]] = frozenset()
+    ended: Mapping[tuple[str, str], frozenset[int]] = field(default_factory=dict)
 
 
-@dataclass(frozen=True)
-class Chunk:
-    """Some cases of one cell, judged by one worker in one go."""
-
-    number: int
-    operator: str
-    dtype: str
-
-    def __str__(self) -> str:
-        return f"{self.operator}-{self.dtype}-{self.number}"
-
-
-@cache
-def known_laws() -> dict[str, str]:
-    """Return the statement of every law by name."""
-    own = {law.name: law.statement for name in ops.NAMES for law in ops.spec(name).laws}
-    return {**GENERAL_LAWS, **own}
+NOTHING = Past()
 
 
 @dataclass
@@ -130,6 +69,7 @@ class Session:
 
     announce: told (case, law, index, backend) before each call, so that a crash leaves its case behind
     first:    says once per key whether it is new, so that one failure of a cell is shrunk, not all
+    alone:    asks a case again in a process of its own, as `cnnspec.alone.fails` does, where there may be one
     """
 
     plan: Plan
@@ -138,6 +78,8 @@ class Session:
     first: Callable[[str], bool] = field(default_factory=lambda: _once())  # noqa: PLW0108 - defined below
     on_failure: Callable[[Row, str], None] = field(default=lambda row, script: None)
     target_of: dict[str, str] = field(default_factory=dict)
+    alone: Callable[..., bool | None] | None = None
+    _history: dict[tuple[str, str], deque[Case]] = field(default_factory=dict, init=False)
 
     def __post_init__(self) -> None:
         if not self.backends:
@@ -190,10 +132,14 @@ class Session:
             return self._where(case) and any(not backend.supports(case) for backend in able)
 
         layers = any(backend.layers for backend in able)
-        return strategies.cases(operator, dtype, layers=layers, where=wanted, large=True)
+        return strategies.cases(operator, dtype, layers=layers, where=wanted, large=True, corners=True)
 
-    def run(self, chunk: Chunk, done: Iterable[int] = ()) -> Iterator[Mapping[str, Any]]:
-        """Yield the rows of a chunk, leaving out the cases of index `done`."""
+    def run(self, chunk: Chunk, past: Past = NOTHING) -> Iterator[Mapping[str, Any]]:
+        """Yield the rows of a chunk, but for what `past` has judged."""
+        return chain.from_iterable(self.groups(chunk, past))
+
+    def groups(self, chunk: Chunk, past: Past = NOTHING) -> Iterator[list[Mapping[str, Any]]]:
+        """Yield the rows of a chunk, those of one case on one backend together."""
         able = []
         for backend in self.backends:
             reason = missing_device(backend)
@@ -201,39 +147,38 @@ class Session:
             if not reason and not missing:
                 able.append(backend)
             elif chunk.number == 0:
-                yield cell_row(
-                    chunk.operator,
-                    chunk.dtype,
-                    backend,
-                    "skip" if reason else "unsupported",
-                    reason or missing,
-                )
-        if not able:
+                status = "skip" if reason else "unsupported"
+                yield [cell_row(chunk.operator, chunk.dtype, backend, status, reason or missing)]
+        if not able or self._is_finished(chunk, able, past):
             return
         if self._is_late():
-            yield from self._cut(chunk, chunk.number * CHUNK)
+            yield from self._cut(chunk, chunk.start)
             return
-        finished = set(done)
         cases = self.cases(chunk)
         if not cases and chunk.number == 0:
             reason = f"no case satisfies {self.plan.where!r} and what the target supports"
-            yield from (cell_row(chunk.operator, chunk.dtype, backend, "skip", reason) for backend in able)
-        for index, case, only in self._ordered(chunk, cases, able):
-            if index in finished:
-                continue
-            if self._is_late():
+            yield [cell_row(chunk.operator, chunk.dtype, backend, "skip", reason) for backend in able]
+        for index, case, listed in self._ordered(chunk, cases, able):
+            left = [backend for backend in listed if (index, backend.name) not in past.judged]
+            if left and self._is_late():
                 yield from self._cut(chunk, max(0, index))
                 return
-            yield from self._judge(chunk, index, case, only)
+            for backend in left:
+                yield self._judge(chunk, index, case, backend, past)
+
+    def _is_finished(self, chunk: Chunk, able: Sequence[Backend], past: Past) -> bool:
+        """Say whether each case of a chunk that has nothing but its own cases has been judged."""
+        indices = range(chunk.start, min(chunk.start + CHUNK, self.plan.examples))
+        return chunk.number > 0 and past.judged >= {(i, backend.name) for i in indices for backend in able}
 
     def _is_late(self) -> bool:
         return self.plan.deadline is not None and time.time() > self.plan.deadline
 
-    def _cut(self, chunk: Chunk, ran: int) -> Iterator[Mapping[str, Any]]:
+    def _cut(self, chunk: Chunk, ran: int) -> Iterator[list[Mapping[str, Any]]]:
         """Yield where the budget ended a cell's list of cases, once for each cell."""
         if self.first(f"cut-{chunk.operator}-{chunk.dtype}"):
             cell = {"operator": chunk.operator, "dtype": chunk.dtype}
-            yield {"kind": "cut", **cell, "ran": ran, "of": self.plan.examples}
+            yield [{"kind": "cut", **cell, "ran": ran, "of": self.plan.examples}]
 
     def _ordered(
         self, chunk: Chunk, cases: list[Case], able: list[Backend]
@@ -249,75 +194,133 @@ class Session:
                 if witness and (witness.operator, witness.dtype) == (chunk.operator, chunk.dtype):
                     listed = [b for b in able if expected.matches(witness, b.name, expected.law)]
                     yield -1 - n, witness, listed
-        for index, case in enumerate(cases, chunk.number * CHUNK):
+        for index, case in enumerate(cases, chunk.start):
             yield index, case, able
 
-    def _judge(self, chunk: Chunk, index: int, case: Case, backends: list[Backend]) -> Iterator[Row]:
-        for backend in backends:
+    def _judge(
+        self, chunk: Chunk, index: int, case: Case, backend: Backend, past: Past
+    ) -> list[Mapping[str, Any]]:
+        """Return the rows of one case on one backend."""
 
-            def announce(law: str, name: str = backend.name) -> None:
-                self.announce(
-                    {"index": index, "case": str(case), "law": law, "backend": name, "started": time.time()}
-                )
+        def announce(law: str) -> None:
+            mark = {"index": index, "case": str(case), "law": law, "backend": backend.name}
+            self.announce({**mark, "started": time.time()})
 
-            trial = Trial(case, announce, partial(expectations.crash, self.expectations, case))
-            try:
-                rows = trial.rows(backend, self.plan.laws or None)
-                if index < 0:
-                    self._call_crashing(rows, index, case, backend)
-            except Exception:  # noqa: BLE001 - our own error is a row too, and no result is lost
-                rows = [harness_row(case, backend, traceback.format_exc())]
+        def spared(name: str, law: str) -> tuple[str, str]:
+            known = expectations.crash(self.expectations, case, name, law)
+            ended = past.ended.get((name, law), frozenset())
+            if index in ended:
+                return "", "it has its row"
+            if known:
+                return "xfail", f"not called: {known}"
+            if len(ended) >= MOST_ENDED:
+                return "skip", f"left out: {len(ended)} calls of this cell ended their process"
+            return "", ""
+
+        trial = Trial(case, announce, spared)
+        fragile = index in past.ended.get((backend.name, EXPLANATION), ())
+        try:
+            rows = trial.rows(backend, self.plan.laws or None)
+            if index < 0:
+                self._call_crashing(rows, index, case, backend)
             for row in rows:
                 row["index"] = index
                 row.pop("raised", None)
-                self._settle(row, case, backend, chunk)
-                yield row
+                if not self._is_listed(row, case, backend) and row["status"] == "fail":
+                    expired = row["reason"]
+                    self._settle(row, trial, backend, chunk, fragile=fragile)
+                    row["reason"] = row["reason"] or expired
+        except Exception:  # noqa: BLE001 - our own error is a row too, and no result is lost
+            rows = [harness_row(case, backend, traceback.format_exc()) | {"index": index}]
+        self._history.setdefault((backend.name, case.operator), deque(maxlen=HISTORY)).append(case)
+        return [*rows]
 
     def _call_crashing(self, rows: Sequence[Row], index: int, case: Case, backend: Backend) -> None:
         """Call a witness that is listed as crashing in a process of its own, and say so if it returns."""
-        own = self.expectations[-1 - index] if index >= -len(self.expectations) else None
+        own = self._own(index)
         row = next((row for row in rows if own and own.status == "crashes" and row["law"] == own.law), None)
         if row is None or own is None:
             return
         scripts: list[str] = []
         target = self.target_of.get(backend.name, backend.name)
-        seconds = self.plan.case_seconds
-        attach_reproducer(row, case, backend, target, seconds, lambda _, text: scripts.append(text))
+        limits = (self.plan.case_seconds, 0)
+        attach_reproducer(row, case, backend, target, limits, lambda _, text: scripts.append(text))
         if not scripts:
             return  # the row says why there is none
         self.on_failure(row, scripts[0])
         if not reproduces(scripts[0]):
             row["reason"] = f"listed as ending its process; here it returned ({own.reason})"
 
-    def _settle(self, row: Row, case: Case, backend: Backend, chunk: Chunk) -> None:
-        """Turn a listed failure into xfail, a passing witness into xpass; shrink a cell's first failure."""
-        law = row["law"]
-        listed = next((e for e in self.expectations if e.matches(case, backend.name, law)), None)
-        own = self.expectations[-1 - row["index"]] if -len(self.expectations) <= row["index"] < 0 else None
-        witness = listed is not None and listed is own
-        if row["status"] == "pass" and witness and listed is not None and listed.status == "xfail":
-            row |= {
-                "status": "xpass",
-                "reason": f"listed as a known deviation but passes: remove it ({listed.reason})",
-            }
-        if row["status"] != "fail":
-            return
-        row["failure_id"] = failure_id(row)
-        if listed is not None and not listed.expired(dt.datetime.now(dt.UTC).date()):
-            row |= {"status": "xfail", "reason": listed.reason}
-            row["expectation"] = {"reason": listed.reason, "link": listed.link}
+    def _own(self, index: int) -> Expectation | None:
+        """Return the expectation whose witness the case of an index is."""
+        return self.expectations[-1 - index] if -len(self.expectations) <= index < 0 else None
+
+    def _is_listed(self, row: Row, case: Case, backend: Backend) -> bool:
+        """Turn a listed failure into xfail, a passing witness into xpass; say whether the row is one of them."""
+        if row["status"] not in ("pass", "fail", "xfail"):
+            return False
+        matching = [e for e in self.expectations if e.matches(case, backend.name, row["law"])]
+        if not matching:
+            return False
+        own = self._own(row["index"])
+        witness = own in matching
+        listed = own if own is not None and witness else matching[0]
+        if row["status"] == "pass":
+            if witness and listed.status == "xfail":
+                reason = f"listed as a known deviation but passes: remove it ({listed.reason})"
+                row |= {"status": "xpass", "reason": reason, "expectation": listed.told}
+            return True
+        if row["status"] == "fail" and listed.expired(dt.datetime.now(dt.UTC).date()):
+            row["reason"] = f"listed as a known deviation until {listed.expires}: {listed.reason}"
+            return False
+        if row["status"] == "fail":
+            row |= {"status": "xfail", "reason": listed.reason, "failure_id": failure_id(row)}
             if witness or (is_small(case) and self._is_first_of_its_path(row)):
                 self._reproduce(row, case, backend)
+        row["expectation"] = listed.told
+        return True
+
+    def _settle(self, row: Row, trial: Trial, backend: Backend, chunk: Chunk, *, fragile: bool) -> None:
+        """Ask a failing verdict again; explain a cell's first one, unless that has ended the process before."""
+        case, law = trial.case, row["law"]
+        row["failure_id"] = failure_id(row)
+        if row.get("exhausted"):
+            if self.first(f"{row['failure_id']}-memory"):
+                self._reproduce(row, case, backend)
             return
-        if self.first(row["failure_id"]):
-            self._explain(row, case, backend, chunk)
+        repeats = trial.violates(backend, law)
+        trial.announce(EXPLANATION)
+        if fragile:
+            row["reason"] = "a smaller case of it ended its process"
+            self._reproduce(row, case, backend)
+        elif self.first(row["failure_id"] + "-flaky" * (not repeats)):
+            before = self._needed(trial, law, backend)
+            if before == [] and repeats:
+                self._explain(row, case, backend, chunk)
+                return
+            if before:
+                _say_after(row, before)
+            elif repeats:
+                _say_both(row, "in a process of its own it passed")
+            self._reproduce(row, case, backend, before or ())
+        if not repeats and "after" not in row:
+            _say_both(row, "asked again it passed")
+
+    def _needed(self, trial: Trial, law: str, backend: Backend) -> list[Case] | None:
+        """Return the calls that must come before a case for it to fail: [] for none, None where none was found."""
+        target, case, ask = self.target_of.get(backend.name), trial.case, self.alone
+        if ask is None or target is None or self._is_late():
+            return []
+
+        def fails_after(before: Sequence[Case]) -> bool | None:
+            trial.announce(EXPLANATION)
+            return ask(target, backend, before, case, law, self.plan.case_seconds)
+
+        return needed(fails_after, [*self._history.get((backend.name, case.operator), ())])
 
     def _is_first_of_its_path(self, row: Row) -> bool:
         """Say whether no known deviation of this law was written down for the row's path, so that each has a script."""
-        if not row.get("path"):
-            return False
-        words = (row["backend"], row["path"], row["dtype"], row["law"])
-        return self.first("-".join("".join(c if c.isalnum() else "_" for c in word) for word in words))
+        return bool(row.get("path")) and self.first(path_key(row))
 
     def _explain(self, row: Row, case: Case, backend: Backend, chunk: Chunk) -> None:
         """Put the smallest case that fails into the row, with its operands and a reproducer."""
@@ -327,7 +330,8 @@ class Session:
 
             def breaks(candidate: Case) -> bool:
                 known = any(e.matches(candidate, backend.name, law) for e in self.expectations)
-                return not known and Trial(candidate).violates(backend, law)
+                trial = Trial(candidate)
+                return not known and trial.asks(law) and trial.violates(backend, law)
 
             seconds = self.plan.shrink_seconds
             if self.plan.deadline is not None:
@@ -338,15 +342,30 @@ class Session:
             explained.pop("raised", None)
             row |= {key: value for key, value in explained.items() if key not in ("seconds", "index")}
             row["original_case"] = str(case)
+            row["explanation"] = explain(smallest, backend, row)
         row["minimal_case"] = row["case"]
         self._reproduce(row, smallest, backend)
 
-    def _reproduce(self, row: Row, case: Case, backend: Backend) -> None:
+    def _reproduce(self, row: Row, case: Case, backend: Backend, before: Sequence[Case] = ()) -> None:
         """Add the operands of the call that is wrong, and its reproducer."""
         culprit = Case.parse(row["culprit"]) if row.get("culprit") else case
         row["operands"] = operands_of(culprit)
         target = self.target_of.get(backend.name, backend.name)
-        attach_reproducer(row, culprit, backend, target, self.plan.case_seconds, self.on_failure)
+        limits = (self.plan.case_seconds, self.plan.memory if row.get("exhausted") else 0)
+        attach_reproducer(row, culprit, backend, target, limits, self.on_failure, before)
+
+
+def _say_both(row: Row, otherwise: str) -> None:
+    """Make a row flaky, with both of its results."""
+    row["message"] = f"gave both outcomes: {row['message']}; {otherwise}"
+    row |= {"status": "flaky", "again": "pass", "minimal_case": row["case"]}
+
+
+def _say_after(row: Row, before: Sequence[Case]) -> None:
+    """Say of a failure that it needs other calls before it."""
+    more = f" and {len(before) - 1} more" if len(before) > 1 else ""
+    row["message"] = f"fails only after {before[0]}{more}: {row['message']}; by itself it passes"
+    row |= {"after": [*map(str, before)], "minimal_case": row["case"]}
 
 
 def _once() -> Callable[[str], bool]:

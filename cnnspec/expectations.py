@@ -76,6 +76,11 @@ class Expectation:
         """Return whether the last day on which the entry counts lies before `today`."""
         return self.expires is not None and self.expires < today
 
+    @property
+    def told(self) -> dict[str, str]:
+        """What a row that the entry describes says of it."""
+        return {"reason": self.reason, "link": self.link, "law": self.law, "witness": str(self.witness or "")}
+
     def _objection(self, case: Case) -> str:
         """Return why the entry does not describe `case`, "" where it does."""
         if case.operator not in self.operators:

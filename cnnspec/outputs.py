@@ -195,7 +195,9 @@ def _looks_like(
     for dialect in case.spec.dialects if operands and is_small(case) else ():
         if dialect.applies(case.operation):
             other = exact.evaluate_dialect(case.spec, case.operation, dialect, operands)
-            if other is not None and verdict(other, output.values, case.dtype, strict).holds:
+            if other is None or other.shape != right.shape:
+                continue
+            if verdict(other, output.values, case.dtype, strict).holds:
                 return f"consistent with {dialect.name}: {dialect.statement}"
     if case.spec.judged != "sum" or case.dtype not in FORMATS:
         return ""

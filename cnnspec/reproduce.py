@@ -69,6 +69,8 @@ def script(
     timeout_seconds: int = 60,
     layers: bool = False,
     worst: Sequence[int] = (),
+    memory: int = 0,
+    before: Sequence[Case] = (),
 ) -> str:
     """Return the text of a script that calls `target` as `case` says.
 
@@ -78,11 +80,12 @@ def script(
     message: what was found;   law: what was broken; neither changes what is checked
     layers:  the target was called through layers of torch.nn, which are lazy for odd seeds
     worst:   the index of the worst element, which is checked whatever the size of its array
+    memory:  bytes that the process may allocate, 0 for any number;   before: the calls that come first
     """
     refused = borderline.refusal(case)
     operands = data.operands(case)
     parts = [
-        _constants(TARGET=_located(target), DEVICE=device, TIMEOUT=timeout_seconds),
+        _constants(TARGET=_located(target), DEVICE=device, TIMEOUT=timeout_seconds, MEMORY=memory),
         _call(case, lazy=layers and case.seed % 2 == 1),
         f"REFUSED = {_literal(refused)}",
         *(
@@ -90,6 +93,7 @@ def script(
             if not refused
             else _refused(case, operands)
         ),
+        *_earlier(before, layers=layers),
     ]
     template = files("cnnspec").joinpath("templates/repro.py.txt").read_text(encoding="utf-8")
     return Template(template).substitute(
@@ -97,6 +101,17 @@ def script(
         data="\n".join(parts),
         tf32=model is not None and model.inputs == "tf32",
     )
+
+
+def _earlier(before: Sequence[Case], *, layers: bool) -> Iterable[str]:
+    """Yield a function for each earlier call that returns its constants, and the list of them."""
+    for place, case in enumerate(before):
+        made = data.operands(case)
+        names = [*made] if case.spec.gathers else [*case.spec.operands]
+        parts = [_call(case, lazy=layers and case.seed % 2 == 1), *_operands(case, made, names)]
+        body = textwrap.indent("\n".join([*parts, "return locals()"]), "    ")
+        yield f"\n\ndef before_{place}():\n{body}\n\n"
+    yield f"BEFORE = [{', '.join(f'before_{place}' for place in range(len(before)))}]"
 
 
 def _docstring(case: Case, message: str, law: str) -> str:

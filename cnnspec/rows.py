@@ -3,7 +3,8 @@
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,18 +17,29 @@ from cnnspec.outputs import spelled
 
 
 def attach_reproducer(
-    row: Row, case: Case, backend: Backend, target: str, seconds: float, write: Callable[[Row, str], None]
+    row: Row,
+    case: Case,
+    backend: Backend,
+    target: str,
+    limits: tuple[float, int],
+    write: Callable[[Row, str], None],
+    before: Sequence[Case] = (),
 ) -> None:
-    """Name the reproducer of a failing row, and hand its text to `write`."""
+    """Name the reproducer of a failing row, and hand its text to `write`.
+
+    limits: seconds and bytes that a call may take, 0 bytes for any number;   before: the calls that must come first
+    """
     try:
         row["reproducer"] = reproduce.file_name(backend.name, row["law"], case)
         script = reproduce.script(
             case,
             target,
-            message=row.get("message") or row["status"],
+            message=". ".join(filter(None, (row.get("explanation"), row.get("message") or row["status"]))),
             device=backend.device,
             law=row["law"],
-            timeout_seconds=int(max(1, seconds)),
+            timeout_seconds=int(max(1, limits[0])),
+            memory=limits[1],
+            before=before,
             model=backend.model(case.dtype, case.operator),
             layers=backend.layers,
             worst=row.get("worst_index") or (),
@@ -53,14 +65,27 @@ def failure_id(row: Mapping[str, Any]) -> str:
     return "-".join("".join(c if c.isalnum() or c in "._" else "_" for c in part) for part in parts)
 
 
+def path_key(row: Mapping[str, Any]) -> str:
+    """Return the name that the rows of one law on one path of a backend share."""
+    words = (row["backend"], row["path"], row["dtype"], row["law"])
+    return "-".join("".join(c if c.isalnum() else "_" for c in word) for word in words)
+
+
 def crash_row(
-    mark: Mapping[str, Any], operator: str, dtype: str, device: str, seconds: float, timeout: float
+    mark: Mapping[str, Any], cell: tuple[str, str, str], told: tuple[str, str], timeout: float
 ) -> Row:
-    """Return the row of a call that killed its process, or that was killed after `timeout` seconds."""
-    hung = seconds >= timeout
-    message = (
+    """Return the row of a call that ended its process, or was ended after `timeout` seconds.
+
+    mark: what was written before the call;   cell: operator, dtype and device
+    told: the first line that Python said at the end, and the first that the target had printed
+    """
+    (operator, dtype, device), (words, printed) = cell, told
+    seconds = time.time() - mark["started"]
+    hung = words.startswith("Timeout")
+    ending = (
         f"no answer within {timeout:g} s: the process was ended" if hung else "the call ended its process"
     )
+    reasons = [words] * bool(words and not hung) + [f"it printed {printed!r}"] * bool(printed)
     row: Row = {
         "kind": "row",
         "operator": operator,
@@ -78,7 +103,7 @@ def crash_row(
         "model": None,
         "discriminating": False,
         "seconds": round(seconds, 3),
-        "message": message,
+        "message": "; ".join([f"{ending}: {reasons[0]}", *reasons[1:]] if reasons else [ending]),
         "minimal_case": mark["case"],
     }
     row["failure_id"] = failure_id(row)
@@ -97,6 +122,12 @@ def cell_row(operator: str, dtype: str, backend: Backend, status: str, reason: s
         "status": status,
         "reason": reason,
     }
+
+
+def broken_row(operator: str, dtype: str, backend: Backend, text: str) -> Mapping[str, Any]:
+    """Return the row of a cell that cnnspec itself failed to run, with what is known of why."""
+    last = text.strip().splitlines()[-1]
+    return {**cell_row(operator, dtype, backend, "harness", f"cnnspec failed: {last}"), "traceback": text}
 
 
 def harness_row(case: Case, backend: Backend, text: str) -> Row:

@@ -2,12 +2,9 @@
 
 import contextlib
 import dataclasses
-import datetime as dt
-import hashlib
 import inspect
 import json
 import os
-import platform
 import shutil
 import subprocess
 import sys
@@ -17,21 +14,19 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
-from cnnspec._version import __version__
 from cnnspec.backends import Backend
 from cnnspec.backends.targets import resolve
 from cnnspec.cases import Case
-from cnnspec.conformance import Plan, Session, known_laws
+from cnnspec.conformance import Session
 from cnnspec.errors import CnnspecError
+from cnnspec.folder import RECORD, Folder, alone_in, close
 from cnnspec.judge import Row, Trial
+from cnnspec.plan import Plan
+from cnnspec.record import end, header
 from cnnspec.report.results import Results
+from cnnspec.resume import kept, restore
 
 Progress = Callable[[Mapping[str, Any]], None]
-
-INTERNAL_ERROR = 3
-"""Exit status of pytest where pytest itself failed."""
-
-LIBRARIES = ("numpy", "hypothesis")
 
 
 def check(
@@ -89,7 +84,8 @@ def assert_conforms(function: Any, operator: str | None = None, **options: Any) 
         row = failure.row
         lines += [
             "",
-            f"{row['operator']} {row['dtype']} breaks {row['law']}: {row.get('message')}",
+            f"{row['operator']} {row['dtype']} breaks {row['law']}: {row.get('explanation') or row.get('message')}",
+            *([f"  {row['message']}"] if row.get("explanation") else []),
             f"  case: {row['case']}",
         ]
         lines += [f"  looks like: {row['looks_like']}"] if row.get("looks_like") else []
@@ -139,35 +135,49 @@ def run_here(plan: Plan, backends: Sequence[Backend]) -> Results:
     )
     plan = dataclasses.replace(plan, operators=session.operators())
     started = time.time()
-    entries: list[Mapping[str, Any]] = [header(plan, session.backends, "in process, without isolation")]
+    entries: list[Mapping[str, Any]] = [
+        header(plan, session.backends, "in process, without isolation", session.expectations)
+    ]
     for chunk in plan.chunks():
         entries += session.run(chunk)
-    entries.append(_end(started, interrupted=False))
+    entries.append(end(started, interrupted=False))
     return Results.from_entries(entries, scripts=scripts)
 
 
-def run_workers(plan: Plan, directory: Path, jobs: int = 0, progress: Progress | None = None) -> Results:
+def run_workers(
+    plan: Plan, directory: Path, jobs: int = 0, progress: Progress | None = None, *, resume: bool = False
+) -> Results:
     """Run a plan in worker processes under pytest-xdist and return what `directory/results.jsonl` then holds.
 
     A call that ends its worker, or outlasts `plan.case_seconds`, is one row; Ctrl-C keeps what has been found. Where
-    pytest itself breaks down, as its schedulers may over workers that die, the chunks that are left run in a new one.
+    pytest leaves chunks out, as its schedulers may over workers that die, they run in a new one.
+
+    resume: go on with the run that the directory holds, if it holds one
     """
     session = Session(plan)
-    plan = _with_earlier_failures(plan, directory)
     plan = dataclasses.replace(
         plan, operators=session.operators() or plan.operators, directory=str(directory)
     )
-    folder = _prepare(plan, directory)
-    started = time.time()
-    record = directory / "results.jsonl"
-    if not record.exists():
-        _append(record, header(plan, session.backends, "worker processes"))
-    interrupted, found, code = False, 1, INTERNAL_ERROR
-    with (folder / "pytest.log").open("w") as log, record.open(encoding="utf-8") as entries:
-        while code == INTERNAL_ERROR and found and not interrupted:
+    with alone_in(directory, plan.case_seconds):
+        entries = kept(plan, directory) if resume else []
+        earlier = entries[0]["earlier"] if entries else _earlier_failures(directory)
+        plan = dataclasses.replace(plan, earlier=tuple(earlier))
+        folder = _prepare(plan, directory)
+        here = header(plan, session.backends, "worker processes", session.expectations)
+        same = any(entry.get("fingerprint") == here["fingerprint"] for entry in entries)
+        restore(folder, [*entries, here] if not same else entries)
+        return _run(folder, jobs, progress)
+
+
+def _run(folder: Folder, jobs: int, progress: Progress | None) -> Results:
+    """Run the plan in a folder, and write to its record how it ended."""
+    started, record = time.time(), folder.path.parent / RECORD
+    interrupted, found, code = False, 1, 0
+    with (folder.path / "pytest.log").open("w") as log, record.open(encoding="utf-8") as entries:
+        while found and not interrupted and folder.left():
             found = 0
             process = subprocess.Popen(  # noqa: S603 - our own interpreter
-                _command(folder, jobs), stdout=log, stderr=log, env=_worker_environment()
+                _command(folder.path, jobs), stdout=log, stderr=log, env=worker_environment()
             )
             try:
                 for row in _follow(entries, process):
@@ -178,32 +188,34 @@ def run_workers(plan: Plan, directory: Path, jobs: int = 0, progress: Progress |
                 interrupted = True
                 _stop(process)
             code = process.returncode
-    _append(record, _end(started, interrupted))
-    _report_breakdown(code, folder, record, interrupted)
-    shutil.rmtree(folder, ignore_errors=True)
+    close(record, end(started, interrupted))
+    if folder.left() and not interrupted:
+        tail = (folder.path / "pytest.log").read_text(errors="replace").strip().splitlines()[-15:]
+        said = f"the run broke down (pytest exit status {code}); {record} keeps its rows:"
+        raise CnnspecError("\n".join([said, *tail]))
+    shutil.rmtree(folder.path, ignore_errors=True)
     return Results.read(record)
 
 
-def _prepare(plan: Plan, directory: Path) -> Path:
+def _prepare(plan: Plan, directory: Path) -> Folder:
     """Make the run's private folder with the plan in it."""
     folder = directory / ".cnnspec"
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     (folder / "plan.json").write_text(plan.dump(), encoding="utf-8")
     (folder / "pytest.ini").write_text("[pytest]\n", encoding="utf-8")
-    return folder
+    return Folder(folder)
 
 
 def _command(folder: Path, jobs: int) -> list[str]:
-    options = (
-        "-p xdist -p cnnspec.pytest_plugin -p no:cacheprovider --noconftest -q --dist load --maxschedchunk 1"
-    )
+    options = "-p xdist -p cnnspec.pytest_plugin -p no:cacheprovider -p no:faulthandler --noconftest -q -s"
+    schedule = "--dist load --maxschedchunk 1"
     workers = ["-n", str(jobs or os.cpu_count() or 1), "--max-worker-restart", "100000"]
     plan = ["-c", str(folder / "pytest.ini"), "--rootdir", str(folder), str(folder / "plan.json")]
-    return [sys.executable, "-m", "pytest", *options.split(), *workers, *plan]
+    return [sys.executable, "-m", "pytest", *options.split(), *schedule.split(), *workers, *plan]
 
 
-def _worker_environment() -> dict[str, str]:
+def worker_environment() -> dict[str, str]:
     """Return the environment of the workers: one thread each, no plugin that was not asked for."""
     single = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
     path = os.pathsep.join(p for p in (os.environ.get("PYTHONPATH", ""), str(Path(__file__).parents[1])) if p)
@@ -220,7 +232,8 @@ def _follow(entries: TextIO, process: "subprocess.Popen[bytes]") -> Iterator[Map
         rest += entries.read()
         *lines, rest = rest.split("\n")
         for line in lines:
-            yield json.loads(line)
+            with contextlib.suppress(ValueError):  # a worker was killed while it wrote
+                yield json.loads(line)
         if not running:
             return
         time.sleep(0.2)
@@ -236,84 +249,11 @@ def _stop(process: "subprocess.Popen[bytes]") -> None:
     process.wait()
 
 
-def _report_breakdown(code: int | None, folder: Path, record: Path, interrupted: bool) -> None:
-    """Raise CnnspecError, with the end of the log, where pytest itself failed rather than a case."""
-    if interrupted or code in (0, 1, 5):
-        return
-    tail = (folder / "pytest.log").read_text(errors="replace").strip().splitlines()[-15:]
-    raise CnnspecError(
-        f"the run broke down (pytest exit status {code}); {record} keeps its rows:\n" + "\n".join(tail)
-    )
-
-
-def _append(record: Path, entry: Mapping[str, Any]) -> None:
-    with record.open("a", encoding="utf-8") as file:
-        file.write(json.dumps(entry, allow_nan=False, default=str) + "\n")
-
-
-def header(plan: Plan, backends: Sequence[Backend], isolation: str) -> dict[str, Any]:
-    """Return the first line of a record: what ran, where, and on what."""
-    facts = environment()
-    return {
-        "kind": "header",
-        "schema_version": 1,
-        "cnnspec": __version__,
-        "started_utc": _now(),
-        "seed": plan.seed,
-        "command": "cnnspec check " + " ".join(plan.targets),
-        "targets": [_described(backend, plan) for backend in backends],
-        "operators": list(plan.operators),
-        "dtypes": sorted({dtype for _, dtype in plan.cells()}),
-        "laws": list(plan.laws or known_laws()),
-        "examples": plan.examples,
-        "budget_seconds": None if plan.deadline is None else round(plan.deadline - time.time()),
-        "isolation": isolation,
-        "environment": facts,
-        "fingerprint": hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:12],
-    }
-
-
-def _described(backend: Backend, plan: Plan) -> dict[str, Any]:
-    dtypes = sorted({dtype for _, dtype in plan.cells()})
-    models = {dtype: backend.model(dtype) for dtype in dtypes}
-    return {
-        "name": backend.name,
-        "description": backend.description,
-        "device": backend.device,
-        "models": {dtype: one.name if one else "exact" for dtype, one in models.items()},
-    }
-
-
-def environment() -> dict[str, Any]:
-    """Return what can change a number: versions, processor, torch's switches."""
-    from importlib.metadata import version
-
-    from cnnspec.backends import torch
-
-    libraries = {name: version(name) for name in LIBRARIES}
-    return {
-        "python": platform.python_version(),
-        "platform": platform.platform(),
-        **libraries,
-        **torch.environment(),
-        "threads": 1,
-    }
-
-
-def _end(started: float, interrupted: bool) -> dict[str, Any]:
-    seconds = round(time.time() - started, 2)
-    return {"kind": "end", "finished_utc": _now(), "seconds": seconds, "interrupted": interrupted}
-
-
-def _now() -> str:
-    return dt.datetime.now(dt.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-
-
-def _with_earlier_failures(plan: Plan, directory: Path, most: int = 50) -> Plan:
-    """Return the plan with the cases that failed in the run that `directory` holds, which becomes `previous.jsonl`."""
-    record = directory / "results.jsonl"
+def _earlier_failures(directory: Path, most: int = 50) -> list[str]:
+    """Return the cases that failed in the run that `directory` holds, which becomes `previous.jsonl`."""
+    record = directory / RECORD
     if not record.exists():
-        return plan
+        return []
     try:
         rows = Results.read(directory).rows
     except CnnspecError:
@@ -321,4 +261,4 @@ def _with_earlier_failures(plan: Plan, directory: Path, most: int = 50) -> Plan:
     record.replace(directory / "previous.jsonl")
     shutil.rmtree(directory / "reproducers", ignore_errors=True)
     bad = [str(row["case"]) for row in rows if row.get("status") in ("fail", "crash", "timeout", "flaky")]
-    return dataclasses.replace(plan, earlier=tuple(dict.fromkeys(bad))[:most])
+    return [*dict.fromkeys(bad)][:most]

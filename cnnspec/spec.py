@@ -84,6 +84,7 @@ class Spec:
     integers:  operands that hold int64 in every dtype (indices, classes)
     constants: operands that have no gradient
     fill:      operands whose values are not any numbers, and what draws them
+    largest:   the whole number beyond which inputs of a "copy" are not told apart, 0 where all are
     twice:     the gradients are differentiated once more
     dialects:  conventions of other frameworks
     """
@@ -104,6 +105,7 @@ class Spec:
     integers: tuple[str, ...] = ()
     constants: tuple[str, ...] = ()
     fill: Mapping[str, Fill] = dataclasses.field(default_factory=dict)
+    largest: int = 0
     twice: bool = False
     dialects: tuple[Dialect, ...] = ()
     large: Domain | None = None

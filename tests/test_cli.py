@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from cnnspec import nets
 from cnnspec.cli import main
 from cnnspec.report.results import Results
 
@@ -70,7 +71,8 @@ def test_crash_hang_and_exit_are_rows_and_the_rest_of_the_run_goes_on(tmp_path: 
     ]
     done = run(*command, cwd=tmp_path)
     rows = rows_of(tmp_path / "out")
-    found = {row["operator"]: row["status"] for row in rows if row["status"] not in ("pass", "unsupported")}
+    fine = ("pass", "unsupported", "skip")  # left out after some crashes
+    found = {row["operator"]: row["status"] for row in rows if row["status"] not in fine}
 
     assert done.returncode == 1, done.stdout + done.stderr
     assert found == {"relu": "crash", "tanh": "timeout", "sigmoid": "crash"}
@@ -151,14 +153,15 @@ def test_an_interrupted_run_keeps_what_it_found_and_writes_its_reports(tmp_path:
 
 def test_a_budget_is_kept_and_leaves_no_operator_out(tmp_path: Path) -> None:
     done = run(
-        *["check", "torch", "--dtype", "float32", "--examples", "5000", "--budget", "30s", "--out", "out"],
+        *["check", "torch", "--op", "conv1d", "relu", "concat", "--dtype", "float32", "--examples", "5000"],
+        *["--budget", "20s", "--out", "out"],
         cwd=tmp_path,
     )
     results = Results.read(tmp_path / "out")
 
     assert done.returncode in (0, 3), done.stdout  # a cut cell may be too short to discriminate
     assert len(results.cuts) > 0
-    assert {row["operator"] for row in results.rows} >= {"conv1d", "conv3d", "concat"}
+    assert {row["operator"] for row in results.rows} == {"conv1d", "relu", "concat"}
 
 
 BAD = {
@@ -228,6 +231,7 @@ def test_wrong_words_are_one_sentence_and_exit_code_2(
         "check torch --examples 0",
         "check torch --budget soon",
         "check torch --shard 3/2",
+        "check torch --memory much",
         "frobnicate",
         "",
     ],
@@ -280,6 +284,14 @@ def test_replay_judges_a_line(capsys: pytest.CaptureFixture[str]) -> None:
 def test_lists_name_what_there_is(what: str, word: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["list", what]) == 0
     assert word in capsys.readouterr().out
+
+
+def test_list_of_networks_names_parameters_and_input(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["list", "nets"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines] == list(nets.NAMES)
+    assert "resnet18          11,689,512 parameters, input 1,3,224,224" in lines
+    assert "mlp                1,574,402 parameters, input 1,3072" in lines
 
 
 def test_summary_prints_a_table(capsys: pytest.CaptureFixture[str]) -> None:

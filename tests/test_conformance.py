@@ -12,9 +12,10 @@ import torch.nn.functional as F
 
 import cnnspec
 from cnnspec.backends import Backend
-from cnnspec.conformance import CHUNK, Chunk, Plan, Session, known_laws
+from cnnspec.conformance import Past, Session
 from cnnspec.errors import UsageError
 from cnnspec.models import MODELS
+from cnnspec.plan import CHUNK, Chunk, Plan, known_laws
 
 TORCH = Backend("mine", {"relu": F.relu, "linear": F.linear})
 
@@ -71,7 +72,8 @@ def test_a_spent_budget_says_where_each_list_was_cut() -> None:
 
 
 def test_cases_that_have_a_row_are_left_out() -> None:
-    rows = Session(plan(), [TORCH]).run(Chunk(0, "relu", "float32"), done=range(10))
+    past = Past(frozenset((index, "mine") for index in range(10)))
+    rows = Session(plan(), [TORCH]).run(Chunk(0, "relu", "float32"), past)
 
     assert {row["index"] for row in rows} == {10, 11}
 
@@ -157,6 +159,7 @@ def test_a_contract_widens_the_bound_only_where_it_is_declared() -> None:
         ({"laws": ("linear",)}, "unknown law 'linear'; known are forward"),
         ({"contract": "fp8"}, "unknown error model 'fp8'"),
         ({"where": "strid == 1"}, "strid"),
+        ({"memory": 10**8}, "memory=100000000 must be 500000000 bytes or more"),
         ({"dtypes": ("int64",), "operators": ("linear",)}, "none of linear is tested in int64"),
     ],
 )

@@ -18,10 +18,11 @@ from cnnspec.backends.torch_paths import kernel_of, onednn_off
 from cnnspec.calls import run
 from cnnspec.casebook import specs_directory
 from cnnspec.cases import Case
-from cnnspec.conformance import Plan, Session
+from cnnspec.conformance import Session
 from cnnspec.errors import UsageError
 from cnnspec.expectations import Expectation, load
 from cnnspec.judge import Trial
+from cnnspec.plan import Plan
 from cnnspec.shrink import generate
 from tests.reproducers import here, written
 

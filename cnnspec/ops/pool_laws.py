@@ -94,14 +94,14 @@ AVG_LAWS = (
 # Dialects
 
 
-def _passes_over_nan(op: Any, x: Array) -> Array:
+def _passes_over_nan(op: Any, x: Array, *samples: Array) -> Array:
     """A NaN is minus infinity, as to fmax."""
-    return op.reference(nested.elementwise(lambda value: -math.inf if is_nan(value) else value, x))
+    return op.reference(nested.elementwise(lambda value: -math.inf if is_nan(value) else value, x), *samples)
 
 
-def _indices_are_channels_last(op: Any, x: Array) -> Array:
+def _indices_are_channels_last(op: Any, x: Array, *samples: Array) -> Array:
     """A plane's elements hold all channels side by side."""
-    maxima, indices = op.reference(x)
+    maxima, indices = op.reference(x, *samples)
     shape = nested.shape_of(indices)
     pixels, channels = math.prod(shape[-op.spatial :]), shape[-op.spatial - 1]
     spread = [i * channels + n // pixels % channels for n, i in enumerate(nested.ravel(indices))]

@@ -46,6 +46,7 @@ SPECS = (
         domain,
         laws=(Law("reflection", "relu6(x) = 6 - relu6(6 - x)", always, _clip_reflects),),
         judged="copy",
+        largest=12,
         dtypes=(*Spec.dtypes, "int64"),
         dialects=(DROPS_NAN,),
     ),

@@ -11,6 +11,13 @@ from cnnspec.report.values import as_count, as_float, ratio_key
 Row = Mapping[str, Any]
 Key = tuple[str, str, str, str, str]
 
+BLIND = {
+    "one channel": "there is one channel: none in another order would show",
+    "equal axes": "all axes are equal: none in the place of another would show",
+    "symmetric kernel": "the kernel reads the same backwards: a flipped one would not show",
+}
+"""What cases cannot tell apart, by its name in their rows; see `cnnspec.vacuity`."""
+
 AXES = ("operator", "backend", "device", "dtype", "law")
 
 
@@ -143,15 +150,28 @@ def _cell_status(rows: Sequence[Row]) -> str:
     bad = words - {"pass", "vacuous", "unsupported", "skip"}
     if bad:
         return worst(bad)
-    if any(status_of(row) == "pass" and row.get("discriminating") is True for row in rows):
+    if _telling(rows) and not _blind_spots(rows):
         return "pass"
     if words & {"pass", "vacuous"}:
         return "vacuous"
     return worst(words)
 
 
+def _telling(rows: Sequence[Row]) -> list[Row]:
+    """Return the passes that an output of nothing but zeros would not have been."""
+    return [row for row in rows if status_of(row) == "pass" and row.get("discriminating") is True]
+
+
+def _blind_spots(rows: Sequence[Row]) -> list[str]:
+    """Return what none of the passes that tell something could tell apart."""
+    spots = [row.get("blind") or () for row in _telling(rows)]
+    return [name for name in BLIND if spots and all(name in one for one in spots)]
+
+
 def _reason(status: str, deciding: Sequence[Row]) -> str:
     stated = next((text(row, "reason") for row in deciding if row.get("reason")), "")
+    if not stated and status == "vacuous" and _telling(deciding):
+        return f"in each of {len(_telling(deciding))} cases {' and '.join(BLIND[n] for n in _blind_spots(deciding))}"
     if not stated and status == "vacuous":
         return f"none of {len(deciding)} passing cases could tell right from wrong"
     return stated or next((text(row, "message") for row in deciding if row.get("message")), "")

@@ -15,8 +15,8 @@ MOST_EXPONENT = 20
 _FLOOR = 0.7  # where the logarithmic axis begins, so that one element still shows
 
 # Colours that stand for a CSS value, which the finished drawing names instead.
-_INK, _FAINT, _WITHIN, _BEYOND = "#010101", "#020202", "#030303", "#040404"
-_CSS = {_INK: "currentColor", _FAINT: "var(--rule)", _WITHIN: "var(--accent)", _BEYOND: "var(--fail)"}
+INK, FAINT, WITHIN, BEYOND = "#010101", "#020202", "#030303", "#040404"
+_CSS = {INK: "currentColor", FAINT: "var(--rule)", WITHIN: "var(--accent)", BEYOND: "var(--fail)"}
 
 
 @dataclass(frozen=True)
@@ -96,33 +96,39 @@ def _draw(histogram: Histogram, low: int, high: int, top: int) -> str:
     axes.set_xlim(low - 3, high + 0.2)
     for side in ("left", "right", "top"):
         axes.spines[side].set_visible(False)
-    axes.spines["bottom"].set_color(_FAINT)
+    axes.spines["bottom"].set_color(FAINT)
     within = {low - 3: histogram.exact, **histogram.within}
-    for counts, colour in ((within, _WITHIN), (histogram.beyond, _BEYOND)):
+    for counts, colour in ((within, WITHIN), (histogram.beyond, BEYOND)):
         bins = sorted(exponent for exponent, count in counts.items() if count)
         heights = [counts[exponent] - _FLOOR for exponent in bins]
         axes.bar(bins, heights, 0.86, _FLOOR, align="edge", color=colour, clip_on=False)
-    axes.axvline(0, color=_INK, linewidth=0.8, dashes=(2, 2), clip_on=False)
+    axes.axvline(0, color=INK, linewidth=0.8, dashes=(2, 2), clip_on=False)
     _label(axes, low, top)
-    return _inline(figure)
+    return inlined(figure)
 
 
 def _label(axes: Any, low: int, top: int) -> None:
     exponents = [e for e in range(-MOST_EXPONENT, 1, 5) if e >= low + 1]
-    axes.set_xticks([low - 2.57, *exponents], ["exact", *(f"2{_raised(e)}" if e else "1" for e in exponents)])
+    axes.set_xticks([low - 2.57, *exponents], ["exact", *(f"2{raised(e)}" if e else "1" for e in exponents)])
     decades = range(0, math.ceil(math.log10(max(top, 10))) + 1, 2)
-    axes.set_yticks([10.0**n for n in decades], [f"10{_raised(n)}" if n else "1" for n in decades])
+    axes.set_yticks([10.0**n for n in decades], [f"10{raised(n)}" if n else "1" for n in decades])
     axes.minorticks_off()
-    axes.tick_params(left=False, bottom=False, labelcolor=_INK, pad=2)
-    axes.grid(axis="y", color=_FAINT, linewidth=0.5)
+    axes.tick_params(left=False, bottom=False, labelcolor=INK, pad=2)
+    axes.grid(axis="y", color=FAINT, linewidth=0.5)
     axes.set_axisbelow(True)
 
 
-def _raised(number: int) -> str:
+def raised(number: int) -> str:
+    """Write a number as an exponent.
+
+    >>> raised(-12)
+    '⁻¹²'
+    """
     return str(number).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
 
 
-def _inline(figure: Any) -> str:
+def inlined(figure: Any) -> str:
+    """Return a figure of matplotlib as SVG that stands in a page."""
     buffer = io.StringIO()
     figure.savefig(buffer, format="svg", metadata={"Date": None})
     return inline_svg(buffer.getvalue())

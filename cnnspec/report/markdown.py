@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterable, Sequence
 
 from cnnspec.report import views
-from cnnspec.report.cells import Failure
+from cnnspec.report.cells import Failure, text
 from cnnspec.report.matrix import Matrix, Square
 from cnnspec.report.paths import Path, paths_of
 from cnnspec.report.results import Results
@@ -101,6 +101,7 @@ def _failure(failure: Failure) -> str:
     where = f"{failure.law} · {failure.backend} · {failure.device} · {failure.dtype}"
     lines = [
         f"{glyph} **{failure.status}** · **{plain(failure.operator)}** · {plain(where)}",
+        *([f"**{plain(told[:MOST_MESSAGE])}**"] if (told := text(row, "explanation")) else []),
         plain(failure.message[:MOST_MESSAGE]),
     ]
     if row.get("expected") is not None or row.get("actual") is not None:

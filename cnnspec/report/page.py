@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from html import escape
 from typing import TYPE_CHECKING, Any, cast
 
-from cnnspec.report import charts, views
+from cnnspec.report import charts, networks, views
 from cnnspec.report.matrix import Matrix
 from cnnspec.report.paths import paths_of
 from cnnspec.report.results import Results
@@ -80,6 +80,7 @@ def _sections(coverage: "Coverage | None", problems: list[str]) -> list[tuple[st
     return [
         ("failures", "Failures", _failures),
         ("known", "Known deviations", _known),
+        ("networks", "Networks", lambda results: _networks(results, problems)),
         ("matrix", "Matrix", _matrix),
         ("paths", "Paths", _paths),
         ("laws", "Law by law", _laws),
@@ -123,6 +124,16 @@ def _matrix(results: Results) -> Mapping[str, Any]:
     }
 
 
+def _networks(results: Results, problems: list[str]) -> Mapping[str, Any]:
+    found = networks.passes_of(results.rows)
+    try:
+        drawings = [networks.drawing(one) for one in found]
+    except Exception as error:  # noqa: BLE001 - the numbers behind the charts must survive the charts
+        problems.append(f"the networks were not drawn: {type(error).__name__}: {error}")
+        drawings = [""] * len(found)
+    return {"passes": [*zip(found, drawings, strict=True)]} if found else {}
+
+
 def _paths(results: Results) -> Mapping[str, Any]:
     found = paths_of(results.rows)
     return {"paths": found} if found else {}
@@ -150,8 +161,7 @@ def _errors(results: Results, problems: list[str]) -> Mapping[str, Any]:
 
 
 def _coverage(results: Results, coverage: "Coverage | None") -> Mapping[str, Any]:
-    rows = (row for row in results.rows if row.get("case") and row.get("status") != "unsupported")
-    lines = dict.fromkeys(str(row["case"]) for row in rows)
+    lines = results.case_lines
     measure = coverage or _own_coverage()
     if measure is None:
         return {"families": {}, "missed": [], "cases": len(lines), "known": False}

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from cnnspec.errors import UsageError
 from cnnspec.report.cells import Cell, Failure, cells_of, failures_of, status_of
+from cnnspec.report.expected import unmatched
 from cnnspec.report.reading import entry_line, read_entries, read_scripts
 from cnnspec.report.statuses import STATUSES
 from cnnspec.report.values import as_float, percent, plural, thousands
@@ -86,7 +87,7 @@ class Results:
         )
         _require_header(headers, str(path or "the results"))
         end = last if last.get("kind") == "end" else None
-        said = [*warnings, *_oddities(headers, rows, end, by_kind)]
+        said = [*warnings, *_oddities(headers, rows, end, by_kind), *unmatched(headers[0], rows, cuts, end)]
         return cls(headers[0], rows, cells, cuts, end, said, scripts or {}, path)
 
     @cached_property
@@ -103,6 +104,17 @@ class Results:
     def known_deviations(self) -> tuple[Failure, ...]:
         """The distinct failures that were expected (status `xfail`)."""
         return failures_of(self.rows, frozenset({"xfail"}))
+
+    @property
+    def case_lines(self) -> list[str]:
+        """The distinct cases that a target claims."""
+        rows = (row for row in self.rows if row.get("case") and row.get("status") != "unsupported")
+        return [*dict.fromkeys(str(row["case"]) for row in rows)]
+
+    @property
+    def unmatched(self) -> list[str]:
+        """A sentence for each known deviation that has expired or that no row showed."""
+        return [*unmatched(self.header, self.rows, self.cuts, self.end)]
 
     @cached_property
     def counts(self) -> dict[str, int]:
@@ -121,7 +133,7 @@ class Results:
     def exit_code(self) -> int:
         """0 all hold; 1 violation, crash, timeout, unexpected pass; 3 only flaky or vacuous; 4 no verdict."""
         words = {status_of(row) for row in self.rows}
-        if "harness" in words or not self.applicable:
+        if self.counts["harness"] or not self.applicable:
             return 4
         if words & {"fail", "crash", "timeout", "xpass"}:
             return 1
@@ -203,7 +215,7 @@ def _oddities(
     unknown: Mapping[str, Sequence[Mapping[str, Any]]],
 ) -> Iterable[str]:
     if len({header.get("fingerprint") for header in headers}) > 1:
-        yield "the run was resumed in a different environment; the first one is shown"
+        yield "parts of the run were made in different environments; the first one is shown"
     for kind, entries in unknown.items():
         yield f"passed over {plural(len(entries), 'line')} of unknown kind {kind!r}"
     words = {str(row.get("status")) for row in rows} - set(STATUSES)

@@ -20,7 +20,7 @@ CELL_COLUMNS = (
 FAILURE_COLUMNS = (
     *("failure_id", "operator", "backend", "device", "dtype", "law", "status", "case", "minimal_case"),
     *("worst_index", "expected", "actual", "error", "bound", "ratio", "wrong_elements", "elements"),
-    *("message", "looks_like", "reason", "issue_url", "reproducer", "occurrences", "path"),
+    *("explanation", "message", "looks_like", "reason", "issue_url", "reproducer", "occurrences", "path"),
 )
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from cnnspec.report.cells import status_of
 from cnnspec.report.values import plural, ratio_key, units
 
 if TYPE_CHECKING:
@@ -41,9 +40,8 @@ def verdict(results: Results) -> Verdict:
     >>> print(verdict(Results(header={})))
     Nothing ran: no cell applies.
     """
-    failed = [row for row in results.rows if status_of(row) == "harness"]
-    if failed:
-        return Verdict("No verdict", f"cnnspec itself failed on {plural(len(failed), 'case')}.")
+    if results.counts["harness"]:
+        return Verdict("No verdict", f"cnnspec itself failed in {plural(results.counts['harness'], 'cell')}.")
     if not results.applicable:
         return Verdict("Nothing ran", "no cell applies.")
     if results.exit_code == 1:
@@ -60,6 +58,9 @@ def _named(failures: Sequence[Failure]) -> str:
 
 def _place(failure: Failure) -> str:
     does = _DOES.get(failure.status, failure.status)
+    node = failure.row.get("node")
+    if node:
+        return f"{node} of {failure.row.get('net')} ({failure.operator}) {does} {failure.law} on {failure.backend}"
     target = failure.backend if failure.device == "cpu" else f"{failure.backend} ({failure.device})"
     return f"{failure.operator} {failure.dtype} {does} {failure.law} on {target}"
 

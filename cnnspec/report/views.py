@@ -57,6 +57,7 @@ def card(failure: Failure, scripts: Mapping[str, str]) -> dict[str, Any]:
         "id": slug(failure.status, failure.failure_id),
         "failure": failure,
         "status": STATUSES[failure.status],
+        "explanation": shorten(text(row, "explanation")),
         "message": shorten(failure.message),
         "reason": "" if reason == failure.message else shorten(reason),
         "link": link_of(row),
@@ -64,12 +65,18 @@ def card(failure: Failure, scripts: Mapping[str, str]) -> dict[str, Any]:
         "facts": [(label, value) for label, value in _facts(failure) if value],
         "numbers": _numbers(row),
         "operands": _operands(row.get("operands")),
-        "replay": f"cnnspec replay {in_shell(failure.minimal_case)} {in_shell(failure.backend)}",
-        "example": f"@example(cnnspec.Case.parse({json.dumps(failure.minimal_case, ensure_ascii=False)}))",
+        "at": text(row, "node"),
+        "replay": text(row, "command")
+        or f"cnnspec replay {in_shell(failure.minimal_case)} {in_shell(failure.backend)}",
+        "example": "" if text(row, "net") else _example(failure.minimal_case),
         "script": in_shell(f"reproducers/{name}") if name else "",
         "script_text": shorten(scripts.get(name, ""), MOST_SCRIPT),
         "traceback": _last_lines(text(row, "traceback")),
     }
+
+
+def _example(case: str) -> str:
+    return f"@example(cnnspec.Case.parse({json.dumps(case, ensure_ascii=False)}))"
 
 
 def _facts(failure: Failure) -> Iterable[tuple[str, str]]:

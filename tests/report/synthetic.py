@@ -255,6 +255,7 @@ def hostile() -> list[Entry]:
         "reason": HOSTILE,
         "message": HOSTILE,
         "looks_like": HOSTILE,
+        "explanation": HOSTILE,
     }
     strings |= {"minimal_case": HOSTILE, "traceback": HOSTILE, "expected": HOSTILE, "actual": HOSTILE}
     strings |= {"failure_id": HOSTILE, "reproducer": HOSTILE}

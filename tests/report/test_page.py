@@ -158,7 +158,7 @@ def test_statuses_have_glyph_and_word(page: Page) -> None:
         ([row("fail")], "✗ 1 failure conv2d float32 violates forward on torch."),
         ([row("crash", device="cuda")], "✗ 1 failure conv2d float32 crashes in forward on torch (cuda)."),
         ([row("flaky"), row("vacuous", law="b")], "≈ No violation, but not all is proven 1 case gave both"),
-        ([row("harness"), row("fail")], "! No verdict cnnspec itself failed on 1 case."),
+        ([row("harness"), row("fail")], "! No verdict cnnspec itself failed in 1 cell."),
         ([row("skip")], "! Nothing ran no cell applies."),
     ],
 )

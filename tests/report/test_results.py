@@ -236,7 +236,7 @@ def test_a_missing_file(tmp_path: Path) -> None:
 def test_oddities_are_said() -> None:
     entries = [header(), header(fingerprint="other"), row("spam"), {"kind": "novelty"}, end(interrupted=True)]
     assert Results.from_entries(entries).warnings == [
-        "the run was resumed in a different environment; the first one is shown",
+        "parts of the run were made in different environments; the first one is shown",
         "passed over 1 line of unknown kind 'novelty'",
         "unknown statuses count as harness: spam",
         "the run was interrupted; only the cases that ran are shown",

@@ -1,1 +1,1 @@
-"""Measurements: `python -m cnnspec.bench.exact`, `python -m cnnspec.bench.summary`."""
+"""Measurements: `cnnspec bench`, and `python -m cnnspec.bench.exact` and `python -m cnnspec.bench.summary`."""

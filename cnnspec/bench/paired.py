@@ -1,4 +1,4 @@
-"""Ratios of the CPU time of two calls, in interleaved pairs in one process with one thread."""
+"""Interleaved pairs of samples of two calls, and ratios of their CPU time in one process with one thread."""
 
 import gc
 import importlib.util
@@ -6,7 +6,7 @@ import os
 import platform
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from statistics import median
 from typing import Any
@@ -38,6 +38,24 @@ class Ratio:
     theirs: float
 
 
+def interleaved(
+    first: Callable[[], float], second: Callable[[], float], orders: Iterable[bool]
+) -> Iterator[tuple[float, float]]:
+    """Yield pairs of a sample of each, the second taken before the first where the order says so.
+
+    While a pair is taken no garbage is collected.
+    """
+    for swapped in orders:
+        collecting = gc.isenabled()
+        gc.disable()
+        try:
+            pair = (second(), first())[::-1] if swapped else (first(), second())
+        finally:
+            if collecting:
+                gc.enable()
+        yield pair
+
+
 def compared(row: Row, pairs: int = PAIRS) -> Ratio:
     """Return the ratio of the CPU times of a row; each pair runs in the order opposite to the last one's."""
 
@@ -48,14 +66,10 @@ def compared(row: Row, pairs: int = PAIRS) -> Ratio:
         return (time.process_time() - start) / row.calls
 
     seconds(row.ours), seconds(row.theirs)
-    gc.disable()
-    ours: list[float] = []
-    theirs: list[float] = []
-    for pair in range(pairs):
-        for side in (0, 1) if pair % 2 else (1, 0):
-            (theirs if side else ours).append(seconds(row.theirs if side else row.ours))
-    gc.enable()
-    ratios = sorted(a / b for a, b in zip(ours, theirs, strict=True))
+    orders = (pair % 2 == 0 for pair in range(pairs))
+    found = list(interleaved(lambda: seconds(row.ours), lambda: seconds(row.theirs), orders))
+    ours, theirs = zip(*found, strict=True)
+    ratios = sorted(a / b for a, b in found)
     quarter = len(ratios) // 4
     return Ratio(
         median(ratios), ratios[quarter], ratios[-1 - quarter], median(ours) * 1e3, median(theirs) * 1e3

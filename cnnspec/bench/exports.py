@@ -1,0 +1,144 @@
+"""What a run of benchmarks is written as for people and other tools: perf.csv, summary.md, pytest-benchmark's JSON."""
+
+import importlib.util
+import math
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from cnnspec.bench.record import Run
+from cnnspec.bench.verdicts import VERDICTS, Interval
+
+NAMES = ("dtype", "variant", "direction", "mode")
+"""Columns that are left out where they say the same of every row."""
+MOST = 10
+"""Complaints that are told one by one."""
+CSV, SUMMARY, PYTEST = "perf.csv", "summary.md", "pytest-benchmark.json"
+HEAD = (*("layer", "dtype", "variant", "direction", "mode", "GFLOP", "ms", "against ms", "ratio", "verdict"),)
+
+
+def save(run: Run, directory: Path) -> list[str]:
+    """Write all files but the record; returns a sentence for each that could not be written."""
+    columns = {name: run.header[name] for name in ("fingerprint", "device", "threads", "seed")}
+    rows = [{**columns, **_flat(row)} for row in run.rows]
+    pd.DataFrame(rows).to_csv(directory / CSV, index=False, lineterminator="\n")
+    (directory / SUMMARY).write_text(summary(run), encoding="utf-8", newline="\n")
+    if importlib.util.find_spec("pytest_benchmark") is None:
+        return [f"{PYTEST} is not written: it needs pytest-benchmark, which comes with cnnspec[bench]"]
+    from cnnspec.bench.interchange import pytest_benchmark
+
+    (directory / PYTEST).write_text(pytest_benchmark(run, directory), encoding="utf-8", newline="\n")
+    return []
+
+
+def frame(run: Run) -> pd.DataFrame:
+    """Return the table that is printed, the slowest ratio first; no number where a side fails conformance."""
+    rows = sorted(run.rows, key=lambda row: -(row.get("ratio") or math.inf))
+    columns = [_cells(row) for row in rows]
+    table = pd.DataFrame(columns, columns=list(HEAD))
+    given = {name: {*table[name]} - {""} for name in HEAD}
+    return table[[name for name in HEAD if given[name] and (name not in NAMES or len(given[name]) > 1)]]
+
+
+def verdict_line(run: Run) -> str:
+    """Return the numbers of verdicts, and of what has none."""
+    verdicts = Counter(row["verdict"] for row in run.rows)
+    numbers = {word: verdicts[word] for word in VERDICTS}
+    numbers["timed alone"] = sum(row["verdict"] is None for row in run.timed)
+    numbers["ran once, nothing timed"] = sum(row["mode"] == "smoke" for row in run.rows)
+    numbers["unsupported"] = sum(row["conformance"] == "unsupported" for row in run.rows)
+    numbers["not measured"] = len(run.cuts)
+    told = ", ".join(f"{number} {word}" for word, number in numbers.items() if number) or "nothing measured"
+    short = sum(not row.get("complete", True) for row in run.rows)
+    return f"{told}; {short} ended for lack of time" if short else told
+
+
+def question(run: Run) -> str:
+    """Return what is timed, or what the ratios are of."""
+    target, against = run.header["target"], run.header["against"]
+    if not any(row["against"] for row in run.rows):
+        return f"time of {target}"
+    return f"ratio: time of {target} / time of {against or f'{target} as it is'}"
+
+
+def complaints(run: Run) -> list[str]:
+    """Return a line for each reason why a number is missing, and how to see it again."""
+    lines: dict[str, None] = {}
+    for row in run.rows:
+        if row["note"]:
+            wrong = run.header["target" if row["conformance"] == "fail" else "against"]
+            again = f"; again: cnnspec replay {row['failing_case']!r} {wrong}" if row["failing_case"] else ""
+            lines[row["note"] if "ratio" in row else f"{row['layer']}: {row['note']}{again}"] = None
+    reasons = Counter(cut["reason"] for cut in run.cuts)
+    cuts = [f"{number} not measured: {reason}" for reason, number in reasons.items()]
+    return [*list(lines)[:MOST], *[f"and {len(lines) - MOST} more"] * (len(lines) > MOST), *cuts]
+
+
+def fitness(run: Run) -> list[str]:
+    """Return what the A/A controls found, a line for each."""
+    percent = f"{100 * run.header['delta']:g} %"
+    return [
+        f"A/A control, {one['mode']}: {interval(one)}, {one['verdict']}: "
+        f"{'fit' if one['fit'] else 'not fit'} for verdicts of {percent}"
+        for one in run.controls
+    ]
+
+
+def interval(row: dict[str, Any]) -> Interval:
+    """Return the ratio of a row."""
+    low, high = (row[name] if row[name] is not None else math.nan for name in ("ratio_ci_lo", "ratio_ci_hi"))
+    return Interval(row["ratio"], low, high)
+
+
+def summary(run: Run) -> str:
+    """Return a page for a pull request."""
+    facts = run.header["environment"]
+    lines = [
+        "# Benchmarks",
+        "",
+        f"`{run.header['command']}`",
+        "",
+        f"{verdict_line(run)}.",
+        "",
+        *(f"- {line}" for line in fitness(run)),
+        f"- {facts['processor']}, threads: {facts['threads']}, torch {facts['torch']}",
+        f"- fingerprint {run.header['fingerprint']}",
+        "",
+        question(run),
+        "",
+        "```",
+        frame(run).to_string(index=False),
+        "```",
+        "",
+        "A ratio is the time of the target over that of the other side: the median of interleaved pairs, and its",
+        "interval by the sign test.",
+        "",
+        *(f"- {word}: {text}" for word, text in VERDICTS.items()),
+        "",
+        *(f"- {line}" for line in complaints(run)),
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def _cells(row: dict[str, Any]) -> dict[str, str]:
+    found = {name: str(row[name]) for name in HEAD if name in row}
+    found |= {
+        "layer": f"{row['layer']} ({row['provenance']})",
+        "GFLOP": f"{row['flops'] / 1e9:.3g}",
+        "ratio": "",
+    }
+    found |= {"ms": _ms(row.get("t_median_s")), "against ms": _ms(row.get("against_t_median_s"))}
+    if row.get("ratio") is not None and row["conformance"] != "fail":
+        found["ratio"] = str(interval(row))
+    return found | {"verdict": row["verdict"] or (row["conformance"] if row["mode"] == "" else "")}
+
+
+def _ms(seconds: float | None) -> str:
+    return "" if seconds is None else f"{1e3 * seconds:.3g}"
+
+
+def _flat(row: dict[str, Any]) -> dict[str, Any]:
+    return {name: "; ".join(map(str, one)) if isinstance(one, list) else one for name, one in row.items()}

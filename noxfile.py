@@ -12,6 +12,17 @@ ROOT = Path(__file__).parent
 CONSTRAINTS = ("-c", str(ROOT / "constraints.txt"))  # for every install: an unpinned torch is gigabytes
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}  # workers share the cores, so torch must not
 
+NETWORKS = (
+    "lenet5",
+    "alexnet(width=8, classes=10, input_size=96)",
+    "vgg11(width=8, classes=10, input_size=32, hidden=64)",
+    "nin(width=16, input_size=96)",
+    "googlenet(width=16, classes=10, input_size=64)",
+    "resnet18(width=16, classes=10, input_size=64)",
+    "densenet121(width=8, classes=10, input_size=64)",
+)
+"""Networks that a run holds node by node, small enough for seconds."""
+
 nox.needs_version = ">=2025.2.9"  # requires=
 nox.options.default_venv_backend = "virtualenv"  # uv would not see where pip is told to find wheels
 nox.options.error_on_missing_interpreters = "GITHUB_ACTIONS" in os.environ
@@ -50,9 +61,11 @@ def specs(session: nox.Session) -> None:
 
 @nox.session(venv_backend="none", requires=["environment"])
 def conformance(session: nox.Session) -> None:
-    """Hold torch to cnnspec and write reports/latest. Arguments go to `cnnspec check`."""
+    """Hold torch to cnnspec, operators and networks, and write reports/latest. Arguments go to the first check."""
     command = ["check", "torch", "torch-nn", "--out", "reports/latest", "--budget", "120s"]
     run_shared(session, "-m", "cnnspec", *command, *session.posargs)
+    networks = ["check", "torch", "--net", *NETWORKS, "--out", "reports/latest/networks"]
+    run_shared(session, "-m", "cnnspec", *networks)
 
 
 @nox.session(venv_backend="none", requires=["environment"])
@@ -60,6 +73,12 @@ def bench(session: nox.Session) -> None:
     """Measure, in ratios to others: `nox -s bench -- exact [ROW ...]`, `nox -s bench -- summary [COUNTER ...]`."""
     what, *rows = session.posargs or ["exact"]
     run_shared(session, "-m", f"cnnspec.bench.{what}", *rows)
+
+
+@nox.session(venv_backend="none", requires=["environment"])
+def mutants(session: nox.Session) -> None:
+    """Ask whether the suite catches known bugs, and write the table of the README. Arguments go to the command."""
+    run_shared(session, "docs/mutants.py", *session.posargs)
 
 
 @nox.session(venv_backend="none", requires=["environment"])

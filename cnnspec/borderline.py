@@ -37,6 +37,10 @@ WEIGHT_AXIS = {"conv": 1, "conv_transpose": 0, "linear": 1}
 """The axis of the weight that must agree with the input; the functional form reads the others off the weight."""
 
 
+TRIES = 200
+"""Seeds that are tried for one question among all that a case may ask."""
+
+
 def question(case: Case) -> Case:
     """Return a case next to `case`, with all its shapes stated; `case` itself where nothing can be changed.
 
@@ -45,6 +49,12 @@ def question(case: Case) -> Case:
 shapes={'weight': (2, 4), 'bias': (2,)})
     """
     return _chosen(case)[1]
+
+
+def asking(case: Case, wanted: Callable[[Case], bool]) -> Case:
+    """Return `case` with the next seed from its own on whose question is one that is wanted; itself where none is."""
+    seeds = (replace(case, seed=case.seed + more) for more in range(TRIES))
+    return next((one for one in seeds if wanted(question(one))), case)
 
 
 def kind(case: Case) -> str:
@@ -105,7 +115,7 @@ def _changes(case: Case) -> Iterator[tuple[str, Callable[[], Case]]]:
         if shape:
             yield name, _with_shape(case, name, (*shape[:axis], shape[axis] + 1, *shape[axis + 1 :]))
     arguments = arguments_of(case.operation)
-    for name, values in _other_values(arguments).items():
+    for name, values in (_other_values(arguments) | _of_axes(case)).items():
         for value in values if name in (*case.spec.keywords, "padding_mode") else ():
             if value != arguments[name]:
                 yield name, _with_argument(case, name, value)
@@ -130,6 +140,10 @@ def _other_shapes(case: Case, shape: Shape) -> Iterator[tuple[str, Shape]]:
     if spatial and len(shape) > spatial:
         channel = len(shape) - spatial - 1
         yield "channels", (*shape[:channel], shape[channel] + 1, *shape[channel + 1 :])
+        kept = channel if fixed else 1
+        single = tuple(size if axis == kept else 1 for axis, size in enumerate(shape))
+        if single != shape:
+            yield "short axis", single
 
 
 def _other_values(arguments: dict[str, Any]) -> dict[str, list[Any]]:
@@ -137,7 +151,7 @@ def _other_values(arguments: dict[str, Any]) -> dict[str, list[Any]]:
     windows = arguments.get("kernel_size")
     kernel = windows[0] if isinstance(windows, tuple) and windows else windows
     values: dict[str, list[Any]] = {
-        "stride": [0, 1],
+        "stride": [0, 1, 2],
         "dilation": [0, 2],
         "padding_mode": ["zero"],
         "mode": ["constan", "bilinaer", "nearest"],
@@ -158,12 +172,27 @@ def _other_values(arguments: dict[str, Any]) -> dict[str, list[Any]]:
     for name in ("groups", "num_groups"):
         values[name] = [0, arguments.get(name, 1) + 1]
     if "output_padding" in arguments:
-        both = [arguments[name] for name in ("stride", "dilation")]
-        largest = max(max(v) if isinstance(v, tuple) else v for v in both)
+        largest = max(_largest(arguments[name]) for name in ("stride", "dilation"))
         # Of other groups the functional form makes as many output channels as the weight allows.
         values["groups"] = [0]
         values["output_padding"] = [largest, max(0, largest - 1), -1]
     return {name: options for name, options in values.items() if name in arguments}
+
+
+def _of_axes(case: Case) -> dict[str, list[Any]]:
+    """Return, by argument, values at and beyond the edge of what the axes of the image allow."""
+    arguments = arguments_of(case.operation)
+    if ops.family(case.operator) == "pad":
+        axes = case.inputs[0][::-1][: len(arguments["padding"]) // 2]
+        return {"padding": [tuple(size + more for size in axes for _ in range(2)) for more in (0, 1)]}
+    if ops.family(case.operator) == "fold":
+        sizes, padding = (_largest(arguments[name]) for name in ("output_size", "padding"))
+        return {"dilation": [0, 2, sizes + 2 * padding + 1]}
+    return {}
+
+
+def _largest(values: Any) -> int:
+    return int(max(values)) if isinstance(values, tuple) else int(values)
 
 
 def _with_input(case: Case, shape: Shape) -> Callable[[], Case]:

@@ -1,24 +1,14 @@
-"""The command line: `cnnspec check | fingerprint | list | replay | summary | report`.
-
-Exit codes of check: 0 all hold; 1 a violation, a crash, a timeout or an unexpected pass; 2 wrong usage;
-3 only flaky or vacuous; 4 nothing ran, or cnnspec itself failed; 130 interrupted before anything was found.
-"""
+"""The command line: `cnnspec check | fingerprint | mutants | list | replay | summary | bench | report`."""
 
 import argparse
 import sys
-import time
-from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Sequence
+from typing import Any
 
 from cnnspec._version import __version__
+from cnnspec.commands import bench, check, mutants, report
+from cnnspec.commands.options import BREAKDOWN, INTERRUPTED, positive
 from cnnspec.errors import CnnspecError, UsageError
-
-if TYPE_CHECKING:
-    from cnnspec.report.results import Results
-
-BREAKDOWN = 4
-INTERRUPTED = 130
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -29,7 +19,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except UsageError as error:
         return _complain(error, 2)
     except CnnspecError as error:
-        return _complain(error, 2 if options.run is not _check else BREAKDOWN)
+        return _complain(error, BREAKDOWN if options.command == "check" else 2)
     except ModuleNotFoundError as error:
         hint = "install what it needs with: pip install 'cnnspec[check]'"
         return _complain(f"{options.command} needs the module {error.name}; {hint}", 2)
@@ -50,10 +40,11 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"cnnspec {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    _add_check(commands)
+    check.add(commands)
     _add_fingerprint(commands)
-    one = commands.add_parser("list", help="what there is: operators, laws, error models, targets")
-    one.add_argument("what", nargs="?", choices=("ops", "laws", "models", "targets"), default="ops")
+    mutants.add(commands)
+    one = commands.add_parser("list", help="what there is: operators, laws, networks, error models, targets")
+    one.add_argument("what", nargs="?", choices=("ops", "laws", "nets", "models", "targets"), default="ops")
     one.set_defaults(run=_list)
     one = commands.add_parser("replay", help="judge one case line again")
     one.add_argument("case", help="a case line, as reports print it")
@@ -73,47 +64,9 @@ def _parser() -> argparse.ArgumentParser:
     one.add_argument("--dtype", default="float32")
     one.add_argument("--format", default="table", choices=("table", "csv", "json"))
     one.set_defaults(run=_summary)
-    one = commands.add_parser("report", help="write the reports of a run again from its results.jsonl")
-    one.add_argument("words", nargs="+", metavar="[build] DIR", help="the run's directory")
-    one.set_defaults(run=_report)
+    bench.add(commands)
+    report.add(commands)
     return parser
-
-
-def _add_check(commands: Any) -> None:
-    one = commands.add_parser("check", help="judge targets and write reports")
-    one.add_argument(
-        "targets",
-        nargs="+",
-        metavar="TARGET",
-        help="a built-in target (list targets), a module, file.py, file.py:function",
-    )
-    many: dict[str, Any] = {"action": "extend", "nargs": "+", "default": [], "metavar": "NAME"}
-    one.add_argument("--op", **many, help="only these operators")
-    one.add_argument("--dtype", **many, help="only these dtypes")
-    one.add_argument("--law", **many, help="only these laws")
-    one.add_argument(
-        "--where", default="", metavar="EXPR", help="only cases such as 'stride == 1 and groups == 1'"
-    )
-    one.add_argument(
-        "--contract", default="", metavar="MODEL", help="hold to this error model, such as fp32 or tf32"
-    )
-    one.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
-    one.add_argument("--examples", type=_positive, metavar="N", help="cases per operator and dtype")
-    one.add_argument("--budget", type=_seconds, metavar="120s", help="stop drawing cases after this time")
-    one.add_argument("--seed", type=int, default=0)
-    one.add_argument(
-        "--jobs", type=_positive, default=0, help="worker processes (default: one per processor)"
-    )
-    one.add_argument("--shard", type=_shard, default=(1, 1), metavar="I/N", help="run the I-th of N parts")
-    one.add_argument(
-        "--case-timeout", type=_seconds, default=60.0, metavar="60s", help="limit of a single call"
-    )
-    one.add_argument(
-        "--expect", default="default", metavar="FILE|none", help="known deviations (built-in targets: own)"
-    )
-    one.add_argument("--update-expectations", action="store_true", help="propose an expectations file in DIR")
-    one.add_argument("--out", default="reports/latest", metavar="DIR")
-    one.set_defaults(run=_check)
 
 
 def _add_fingerprint(commands: Any) -> None:
@@ -126,140 +79,10 @@ def _add_fingerprint(commands: Any) -> None:
     )
     one.add_argument("--dtype", default="float32")
     one.add_argument("--where", default="", metavar="EXPR", help="only cases such as 'stride == 1'")
-    one.add_argument("--examples", type=_positive, default=100, metavar="N")
+    one.add_argument("--examples", type=positive, default=100, metavar="N")
     one.add_argument("--seed", type=int, default=0)
     one.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
     one.set_defaults(run=_fingerprint)
-
-
-def _positive(text: str) -> int:
-    if not text.isdigit() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} must be a positive whole number")
-    return int(text)
-
-
-def _seconds(text: str) -> float:
-    """Return a duration in seconds: 90, 90s, 2m, 1h."""
-    unit = {"s": 1, "m": 60, "h": 3600}.get(text[-1:], 0)
-    try:
-        value = float(text[:-1]) * unit if unit else float(text)
-    except ValueError:
-        value = 0
-    if not 0 < value < 1e9:
-        raise argparse.ArgumentTypeError(f"{text!r} must be a duration such as 90s, 2m or 1h")
-    return value
-
-
-def _shard(text: str) -> tuple[int, int]:
-    part, _, parts = text.partition("/")
-    if not (part.isdigit() and parts.isdigit() and 1 <= int(part) <= int(parts)):
-        raise argparse.ArgumentTypeError(f"{text!r} must be I/N with 1 <= I <= N")
-    return int(part), int(parts)
-
-
-def _check(options: argparse.Namespace) -> int:
-    from cnnspec import run
-    from cnnspec.conformance import Plan
-
-    plan = Plan(
-        targets=tuple(options.targets),
-        operators=tuple(options.op) or Plan.operators,
-        only=tuple(options.op),
-        dtypes=tuple(options.dtype),
-        laws=tuple(options.law),
-        examples=options.examples or Plan.examples,
-        seed=options.seed,
-        where=options.where,
-        contract=options.contract,
-        device=options.device,
-        expect=options.expect,
-        shard=options.shard,
-        case_seconds=options.case_timeout,
-        deadline=time.time() + options.budget if options.budget else None,
-    )
-    plan.check()
-    directory = Path(options.out)
-    directory.mkdir(parents=True, exist_ok=True)
-    with _Progress(plan) as told:
-        results = run.run_workers(plan, directory, options.jobs, told)
-    return _conclude(results, directory, options)
-
-
-def _conclude(results: "Results", directory: Path, options: argparse.Namespace) -> int:
-    """Write the reports, say what was found and where it stands."""
-    from cnnspec import expectations
-    from cnnspec.report.verdict import verdict
-
-    problems = results.save(directory)
-    for failure in results.failures[:10]:
-        row = failure.row
-        print(f"\n{failure.status}: {row['operator']} {row['dtype']} on {row['backend']}, law {row['law']}")
-        print(f"  {row.get('message') or row.get('reason')}")
-        print(f"  case: {row['case']}")
-        if row.get("looks_like"):
-            print(f"  looks like: {row['looks_like']}")
-        if row.get("reproducer"):
-            print(f"  reproduce: python {directory / 'reproducers' / row['reproducer']}")
-    if len(results.failures) > 10:
-        print(f"\n... and {len(results.failures) - 10} more; all are in {directory / 'failures.csv'}")
-    if options.update_expectations and results.failures:
-        (directory / "expectations.toml").write_text(expectations.propose(results.failures), encoding="utf-8")
-        print(f"\nproposed expectations: {directory / 'expectations.toml'}")
-    print(f"\n{verdict(results)}\n{results.score_line()}")
-    print(
-        f"{len(results.rows)} verdicts on {_cases(results)} cases; report: {directory / 'conformance.html'}"
-    )
-    for problem in (*results.warnings, *problems):
-        print(f"warning: {problem}", file=sys.stderr)
-    interrupted = bool(results.end and results.end.get("interrupted"))
-    return INTERRUPTED if interrupted and results.exit_code != 1 else results.exit_code
-
-
-def _cases(results: "Results") -> int:
-    return len({(row.get("operator"), row.get("dtype"), row.get("index")) for row in results.rows})
-
-
-class _Progress:
-    """Progress while a plan runs: a bar on a terminal where rich is installed, else a line every ten seconds."""
-
-    def __init__(self, plan: Any) -> None:
-        self._total = len(plan.cells()) * plan.examples // plan.shard[1]
-        self._seen: set[tuple[Any, ...]] = set()
-        self._bad, self._last, self._started = 0, time.monotonic(), time.monotonic()
-        self._bar: Any = None
-
-    def __enter__(self) -> Callable[[Mapping[str, Any]], None]:
-        if sys.stdout.isatty():
-            try:
-                from rich.progress import Progress
-
-                self._bar = Progress(transient=True)
-                self._bar.start()
-                self._task = self._bar.add_task("checking", total=self._total)
-            except ImportError:
-                pass
-        return self._tell
-
-    def __exit__(self, *exception: object) -> None:
-        if self._bar:
-            self._bar.stop()
-
-    def _tell(self, row: Mapping[str, Any]) -> None:
-        if row.get("kind") != "row":
-            return
-        self._seen.add((row["operator"], row["dtype"], row["index"]))
-        self._bad += row["status"] in ("fail", "crash", "timeout", "xpass", "harness")
-        if self._bar:
-            self._bar.update(
-                self._task, completed=len(self._seen), description=f"checking, {self._bad} bad verdicts"
-            )
-        elif time.monotonic() - self._last > 10:
-            self._last = time.monotonic()
-            seconds = self._last - self._started
-            print(
-                f"{len(self._seen)} of about {self._total} cases, {self._bad} bad verdicts, {seconds:.0f} s",
-                flush=True,
-            )
 
 
 def _fingerprint(options: argparse.Namespace) -> int:
@@ -281,6 +104,13 @@ def _list(options: argparse.Namespace) -> int:
             print(
                 f"{name:12} {', '.join(spec.dtypes)}; laws: {', '.join(law.name for law in spec.laws) or 'none'}"
             )
+    elif options.what == "nets":
+        from cnnspec import nets
+
+        for name in nets.NAMES:
+            net = nets.build(name)
+            shapes = " and ".join(",".join(map(str, shape)) for shape in net.input_shapes)
+            print(f"{name:16} {net.parameter_count:>11,} parameters, input {shapes}")
     elif options.what == "targets":
         from cnnspec.backends.targets import BUILTIN
 
@@ -292,7 +122,7 @@ def _list(options: argparse.Namespace) -> int:
         for model in (MODELS | UNPROVEN).values():
             print(f"{model.name:28} {model}")
     else:
-        from cnnspec.conformance import known_laws
+        from cnnspec.plan import known_laws
 
         for name, statement in known_laws().items():
             print(f"{name:20} {statement}")
@@ -334,17 +164,3 @@ def _shape(text: str) -> tuple[int | str, ...]:
         return (batch if batch.isidentifier() else int(batch), *map(int, sizes))
     except ValueError:
         raise UsageError(f"--input {text!r} must be sizes such as 1,3,224,224") from None
-
-
-def _report(options: argparse.Namespace) -> int:
-    from cnnspec.report.results import Results
-
-    words = options.words[1:] if options.words[0] == "build" and len(options.words) > 1 else options.words
-    for word in words:
-        results = Results.read(word)
-        directory = Path(word) if Path(word).is_dir() else Path(word).parent
-        problems = results.save(directory)
-        print(f"{directory / 'conformance.html'}: {results.score_line()}")
-        for problem in (*results.warnings, *problems):
-            print(f"warning: {problem}", file=sys.stderr)
-    return 0

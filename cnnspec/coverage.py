@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from cnnspec import ops
 from cnnspec.cases import GRAD_OUTPUT, REGIMES, Case
+from cnnspec.corners import CORNERS
 from cnnspec.errors import CnnspecError
 from cnnspec.features import LAYOUTS, Feature, View, argument, around, differ, dtype, is_wide, layout, regime
 from cnnspec.op import BYTES_PER_ELEMENT
@@ -190,7 +191,10 @@ FAMILIES = (
        lambda v: v.case.grad is not None, "frozen operands take other paths"),
 )
 # fmt: on
-FEATURES: tuple[Feature, ...] = (*GEOMETRY, *CHANNELS, *OTHERS, *FAMILIES)
+FEATURES: tuple[Feature, ...] = (
+    *(*GEOMETRY, *CHANNELS, *OTHERS, *FAMILIES),
+    *(corner.feature for corner in CORNERS),
+)
 
 
 @dataclass(frozen=True)

@@ -124,7 +124,7 @@ def _integers(case: Case, rng: np.random.Generator, shapes: dict[str, tuple[int,
         if case.spec.judged == "function":
             largest = 12
         elif case.spec.judged == "copy":
-            largest = exact // 2
+            largest = case.spec.largest or exact // 2
         else:
             largest = max(1, exact // (16 * _terms(case, shapes)))
         return {name: rng.integers(-largest, largest, s, endpoint=True) * 1.0 for name, s in shapes.items()}
@@ -190,8 +190,13 @@ def _special(case: Case, rng: np.random.Generator, shapes: dict[str, tuple[int, 
         kinds.append(
             "subnormal"
         )  # the processors' bfloat16 dot products (VDPBF16PS, AMX) take these for zero
-    kind = rng.choice(kinds)
+    weighted = "weight" in shapes and case.spec.judged == "sum" and not _is_padded(case)
+    kind = rng.choice([*kinds, "weight"] if weighted else kinds)
     x = arrays["input"]
+    if kind == "weight":
+        weight = arrays["weight"]
+        odd = rng.choice([math.nan, math.inf, -math.inf, -0.0], weight.shape)
+        return {**arrays, "weight": np.where(rng.random(weight.shape) < 0.15, odd, weight)}
     here = rng.random(x.shape) < 0.15
     if kind == "nan":
         x = np.where(here, math.nan, x)
@@ -210,6 +215,11 @@ def _special(case: Case, rng: np.random.Generator, shapes: dict[str, tuple[int, 
     else:
         x = -abs(x) - 1
     return {**arrays, "input": x}
+
+
+def _is_padded(case: Case) -> bool:
+    """Say whether windows reach beside the input, where libraries multiply the weight by zeros or leave it out."""
+    return any(window.before or window.after for window in getattr(case.operation, "windows", ()))
 
 
 def _impulse(case: Case, rng: np.random.Generator, shapes: dict[str, tuple[int, ...]]) -> dict[str, Values]:

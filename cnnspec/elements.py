@@ -109,11 +109,14 @@ def _copied(exact: Exact, i: int, dtype: str) -> Any:
 def may_overflow(exact: Exact, i: int, model: ErrorModel, output: Format) -> bool:
     """Say whether partial sums of the finite terms may leave the range of the accumulation in some order.
 
-    Where intermediate results are stored, they must stay in the range of the output's format.
+    Where intermediate results are stored, they must stay in the range of the output's format, sums on the way to them
+    in that of the accumulation.
     """
-    size = exact.size(i) * exact.divisor(i)
+    unit, size = Fraction(2) ** exact.exponent, exact.size(i) * exact.divisor(i)
     if exact.reach:
-        size = max(size, exact.reach[i] * Fraction(2) ** exact.exponent)
+        size = max(size, exact.reach[i] * unit)
+    if exact.summed and exact.summed[i] * unit >= Fraction(2) ** (model.largest - 1):
+        return True
     largest = min(model.largest, output.largest) if exact.stored else model.largest
     return size >= Fraction(2) ** (largest - 1)
 

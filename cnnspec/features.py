@@ -10,14 +10,23 @@ from cnnspec.errors import ShapeError
 from cnnspec.op import arguments_of
 from cnnspec.window import Window
 
-LAYOUTS = ("contiguous", "channels_last", "transposed", "channel_slice", "step_2", "offset", "odd_strides")
+LAYOUTS = (
+    *("contiguous", "channels_last", "transposed", "channel_slice", "step_2", "offset", "odd_strides"),
+    "channels_last_slice",
+)
 CHANNELS = ("in_channels", "out_channels", "in_features", "out_features", "num_features", "num_channels")
 """Arguments that count channels or features."""
 
 BEHIND_THE_BATCH = ("global_pool", "upsample", "lrn", "nll_loss", "cross_entropy")
 """Families that have channels or classes on the second axis, whatever follows."""
 
-_LEAST_AXES = {"channels_last": 3, "transposed": 2, "channel_slice": 2, "odd_strides": 2}
+_LEAST_AXES = {
+    "channels_last": 3,
+    "transposed": 2,
+    "channel_slice": 2,
+    "odd_strides": 2,
+    "channels_last_slice": 3,
+}
 
 
 @dataclass(frozen=True)

@@ -30,6 +30,7 @@ from cnnspec.outputs import (
     worst_of,
 )
 from cnnspec.spec import Law
+from cnnspec.vacuity import blind_spots
 
 Row = dict[str, Any]
 
@@ -54,12 +55,14 @@ GENERAL_LAWS = {
 class Trial:
     """A case with its operands and its exact result.
 
-    announce: told a law before it is judged;   spared: (backend, law) -> why it is not called, "" where it is
+    announce: told a law before it is judged
+    spared:   (backend, law) -> the status and the reason of a law that is not judged, ("", "") of one that is;
+              one with a reason alone has its row already
     """
 
     case: Case
     announce: Callable[[str], None] = field(default=lambda law: None)
-    spared: Callable[[str, str], str] = field(default=lambda backend, law: "")
+    spared: Callable[[str, str], tuple[str, str]] = field(default=lambda backend, law: ("", ""))
     _called: dict[int, tuple[list[Output], list[str]]] = field(default_factory=dict, repr=False)
     _paths: dict[str, str] = field(default_factory=dict, init=False, repr=False)
 
@@ -99,6 +102,12 @@ class Trial:
         """The exact new values of the operands that the call changes."""
         return exact.updates(self.case.operation, self.operands)
 
+    @cached_property
+    def _blind(self) -> Row:
+        """What the case cannot tell apart, where there is such a thing."""
+        spots = blind_spots(self.case, self.operands)
+        return {"blind": spots} if spots else {}
+
     def rows(self, backend: Backend, laws: Sequence[str] | None = None) -> list[Row]:
         """Return one row for each law that applies; `laws` restricts them."""
         reason = backend.supports(self.case)
@@ -111,9 +120,9 @@ class Trial:
             return [self._row(backend, FORWARD, "unsupported", reason=reason)]
         rows = []
         for name in wanted:
-            reason = self.spared(backend.name, name)
+            status, reason = self.spared(backend.name, name)
             if reason:
-                rows.append(self._row(backend, name, "xfail", reason=f"not called: {reason}"))
+                rows += [self._row(backend, name, status, reason=reason)] if status else []
                 if name == FORWARD:
                     break
                 continue
@@ -122,7 +131,8 @@ class Trial:
             row = self._judge(backend, name)
             row["seconds"] = round(time.perf_counter() - started, 6)
             rows.append(row)
-            if name == FORWARD and (row["status"] == "unsupported" or row.get("raised")):
+            ends = row["status"] == "unsupported" or row.get("raised")
+            if (name == FORWARD and ends) or row.get("exhausted"):
                 break
         return rows
 
@@ -145,23 +155,37 @@ class Trial:
         updates = [UPDATES] if self.updates else []
         return [FORWARD, UNMODIFIED, REPEATABLE, *backward, *updates, *own]
 
+    def asks(self, law: str) -> bool:
+        """Say whether a law applies to this case."""
+        if law == MEMORY_FORMAT:
+            return bool(promised_format(self.case))
+        return law == ACCEPTANCE or law in self.laws()
+
     def violates(self, backend: Backend, law: str) -> bool:
-        """Say whether the case breaks `law` on `backend`."""
+        """Say whether the case breaks `law` on `backend`, in calls made anew."""
+        self._called.pop(id(backend), None)
+        self.announce(law)
         return bool(self._judge(backend, law)["status"] == "fail")
 
     def _judge(self, backend: Backend, law: str) -> Row:
         bounded = {FORWARD: self._forward, BACKWARD: self._backward, UPDATES: self._updates}
         bounded[DOUBLE] = self._double_backward
-        equal = {UNMODIFIED: self._unmodified, REPEATABLE: self._repeatable, ACCUMULATION: self._accumulation}
-        equal |= {ACCEPTANCE: self._acceptance, MEMORY_FORMAT: self._memory_format}
+        equal: dict[str, Callable[[Backend], object]] = {
+            UNMODIFIED: self._unmodified,
+            REPEATABLE: self._repeatable,
+            ACCUMULATION: self._accumulation,
+            ACCEPTANCE: self._acceptance,
+            MEMORY_FORMAT: self._memory_format,
+        }
+        telling: object = True
         try:
             if law in bounded:
-                return self._row(backend, law, "pass", **bounded[law](backend))
+                return self._row(backend, law, "pass", **bounded[law](backend), **self._blind)
             if law in equal:
-                equal[law](backend)
+                telling = equal[law](backend)
             else:
                 self._law(backend, next(one for one in self.case.spec.laws if one.name == law))
-            return self._row(backend, law, "pass", discriminating=True)
+            return self._row(backend, law, "pass", discriminating=telling is not False)
         except UnsupportedCase as error:
             return self._row(backend, law, "unsupported", reason=str(error))
         except Unjudged as error:
@@ -255,8 +279,8 @@ class Trial:
         (second, *_), _ = run(backend, self.case, self.operands)
         check_equal(first, second, "two identical calls differ")
 
-    def _accumulation(self, backend: Backend) -> None:
-        """Doubling is exact, so the gradients through f + f are twice those through f, bit for bit."""
+    def _accumulation(self, backend: Backend) -> bool:
+        """Doubling is exact, so the gradients through f + f are twice those through f, bit for bit; 0 tells nothing."""
         wanted = self.case.differentiated
         once, twice = (
             Call(one, self.case, self.operands).gradients(self.grad_output, wanted)
@@ -264,6 +288,7 @@ class Trial:
         )
         for name in wanted:
             check_doubled(once[name], twice[name], name)
+        return any(bool(np.any(once[name].values)) for name in wanted)
 
     def _acceptance(self, backend: Backend) -> None:
         asked = borderline.question(self.case)
@@ -272,6 +297,8 @@ class Trial:
         try:
             outputs, _ = run(backend, asked, zeros)
         except Violation as error:
+            if error.row.get("exhausted"):
+                raise
             raised = error
         except UnsupportedCase:
             if not refusal:
@@ -317,6 +344,10 @@ class Trial:
 
 def _call(backend: Backend, case: Case) -> Array:
     outputs, _ = run(backend, case, Trial(case).operands)
+    shape = tuple(case.operation.output_shape(*case.inputs))
+    for output in outputs:
+        if tuple(output.shape) != shape:
+            raise Violation(f"output has shape {tuple(output.shape)}, it must be {shape}", culprit=str(case))
     arrays = [nested.unravel(np.asarray(output.values).tolist(), output.shape) for output in outputs]
     return tuple(arrays) if len(arrays) > 1 else arrays[0]
 

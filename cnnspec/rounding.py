@@ -34,7 +34,7 @@ class RoundingTerms:
     that of the sum before, `divisors` are what it is divided by in `divisions` steps, which are among the roundings.
     `faint` is what errors of 1 in intermediate results come to: by it underflow grows beyond that of the output.
     `reach` are the largest intermediate results where they may exceed the magnitude: where one overflows, nothing is
-    promised.
+    promised. `summed` are sums on the way that are kept as they are accumulated, never in the output's format.
     Source: Jeannerod & Rump, "Improved error bounds for inner products in floating-point arithmetic",
     SIAM J. Matrix Anal. Appl. 34(2), 2013: n u S holds in any order, with or without fused multiply-add.
     """
@@ -47,6 +47,7 @@ class RoundingTerms:
     divisions: int = 1
     reach: list[Any] | None = None
     faint: list[Any] | None = None
+    summed: list[Any] | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -65,6 +66,7 @@ class Rounded:
     elementary: int = 0
     stores: int = 0
     reach: Any = 0
+    summed: Any = 0
 
     @classmethod
     def exact(cls, value: Any) -> "Rounded":
@@ -82,6 +84,7 @@ class Rounded:
             max(self.elementary, b.elementary),
             max(self.stores, b.stores),
             self._reach(b),
+            larger(self.summed, b.summed),
         )
 
     def __mul__(self, other: Any) -> "Rounded":
@@ -167,7 +170,8 @@ class Rounded:
         if not value > 0:
             return self._like(value, value)
         magnitude = larger(value, scalars.divide(self.magnitude, value))
-        return Rounded(value, magnitude, self.roundings + 1, self.elementary, self.stores, self._reach(self))
+        made = self.roundings + 1, self.elementary, self.stores
+        return Rounded(value, magnitude, *made, self._reach(self), self.summed)
 
     def power(self, p: Any) -> "Rounded":
         """Return this positive number to the constant power p."""
@@ -187,7 +191,8 @@ class Rounded:
         exact = not (self.roundings or self.elementary or self.stores)
         magnitude = abs(value) if exact else larger(abs(value), abs(slope) * self.magnitude)
         elementary = self.elementary + 1
-        return Rounded(value, magnitude, self.roundings, elementary, self.stores, self._reach(self))
+        made = self.roundings, elementary, self.stores
+        return Rounded(value, magnitude, *made, self._reach(self), self.summed)
 
     def _like(self, value: Any, magnitude: Any) -> "Rounded":
         return replace(self, value=value, magnitude=magnitude)
@@ -200,6 +205,7 @@ class Rounded:
             self.elementary + b.elementary,
             self.stores + b.stores,
             self._reach(b),
+            larger(self.summed, b.summed),
         )
 
     def _reach(self, b: "Rounded") -> Any:
@@ -243,4 +249,5 @@ def terms(outputs: Array) -> RoundingTerms:
         elementary=max((number.elementary for number in numbers), default=0),
         stored=max((number.stores for number in numbers), default=0),
         reach=[number.reach for number in numbers],
+        summed=[number.summed for number in numbers],
     )

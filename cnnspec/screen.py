@@ -147,8 +147,8 @@ def _may_overflow(exact: Exact, near: Near, output: Format, model: ErrorModel) -
     size = near.size * np.array(exact.divisors, float) if exact.divisors else near.size
     size = np.maximum(size, near.reach)
     largest = min(model.largest, output.largest) if exact.stored else model.largest
-    overflows: Values = ~(size < np.ldexp(1.0, largest - 1))
-    return overflows
+    fits: Values = (size < np.ldexp(1.0, largest - 1)) & (near.summed < np.ldexp(1.0, model.largest - 1))
+    return ~fits
 
 
 def _hold_special(exact: Exact, actual: Values, overflows: Values, result: Screened) -> None:

@@ -12,11 +12,18 @@ from typing import Any, TypeVar
 
 from hypothesis import strategies as st
 
+from cnnspec import corners as regions
 from cnnspec import ops
 from cnnspec.backends.layouts import LAYOUTS, strided
+from cnnspec.borderline import asking
 from cnnspec.cases import GRAD_OUTPUT, REGIMES, Case
+from cnnspec.corners.corner import Corner
+from cnnspec.spec import Pick
 
 T = TypeVar("T")
+
+CORNER_ONE_IN = 40
+"""One case in so many is drawn from each corner of its operator."""
 
 LARGE_ONE_IN = 16
 """One case in so many has the size that layers of networks have, where an operator has such cases."""
@@ -64,39 +71,49 @@ def cases(
     layers: bool = True,
     where: Callable[[Case], bool] = lambda case: True,
     large: bool = False,
+    corners: bool = False,
 ) -> Case:
     """Return a strategy for cases of `operator` in `dtype`.
 
     regimes: the kinds of data drawn from;   layouts: those drawn for each operand by itself
     layers:  draw what only a layer takes too (padding_mode);   where: keep only the cases that it accepts
-    large:   draw now and then a layer of the size that networks have
+    large:   draw now and then a layer of the size that networks have;   corners: and a case in one of the corners
     """
     domain, pick = ops.spec(operator).large, _Drawn(draw)
-    if large and domain is not None and dtype[0] != "i" and pick.integer(1, LARGE_ONE_IN) == LARGE_ONE_IN:
+    corner = _corner(pick, operator, dtype) if corners else None
+    if corner:
+        case = corner.draw(pick, operator)
+    elif large and domain is not None and dtype[0] != "i" and pick.integer(1, LARGE_ONE_IN) == LARGE_ONE_IN:
         drawn_large, inputs = domain(pick)
-        arguments = dict(drawn_large)
+        case = Case(operator, dict(drawn_large), inputs)
     else:
-        arguments, inputs = draw(geometries(operator))
+        case = Case(operator, *draw(geometries(operator)))
     if not layers:
-        arguments.pop("padding_mode", None)
-    drawn: dict[str, str] = {}
-    if pick.choice((False, True)):
-        case = Case(operator, arguments, inputs)
-        shapes = {**case.operand_shapes(), GRAD_OUTPUT: case.operation.output_shape(*inputs)}
+        case = replace(case, arguments={k: v for k, v in case.arguments.items() if k != "padding_mode"})
+    if not (corner and corner.layouts) and pick.choice((False, True)):
+        shapes = {**case.operand_shapes(), GRAD_OUTPUT: case.operation.output_shape(*case.inputs)}
         # Hypothesis alone repeats itself too much; this seed is drawn like everything else
         mixed = random.Random(pick.integer(0, 2**32 - 1))  # noqa: S311 - no secret
         drawn = {name: mixed.choice(_telling(shape, layouts)) for name, shape in shapes.items()}
-        drawn = {name: layout for name, layout in drawn.items() if layout != "contiguous"}
+        case = replace(case, layout={name: one for name, one in drawn.items() if one != "contiguous"})
     if ops.spec(operator).judged == "copy" and "special" in regimes:
         regimes = (*regimes, "special", "special")  # what compares and copies goes wrong there
     regime = pick.choice(regimes if dtype[0] != "i" else ("integers", "special"))
-    case = Case(operator, arguments, inputs, dtype, regime, pick.integer(0, 2**32 - 1), layout=drawn)
+    case = replace(case, dtype=dtype, regime=regime, seed=pick.integer(0, 2**32 - 1))
+    if corner and corner.asks:
+        case = asking(case, corner.asks)
     able = case.differentiated
     if len(able) > 1:
         subsets = [able[:i] + able[i + 1 :] for i in range(len(able))] + [(name,) for name in able]
         grad = pick.choice((None, None, *dict.fromkeys(subsets)))
         case = replace(case, grad=grad)
     return case if where(case) else draw(st.nothing())
+
+
+def _corner(pick: Pick, operator: str, dtype: str) -> Corner | None:
+    found = regions.of(operator, dtype)
+    place = CORNER_ONE_IN - pick.integer(1, CORNER_ONE_IN) if found else len(found)
+    return found[place] if place < len(found) else None
 
 
 def _telling(shape: tuple[int, ...], layouts: Sequence[str]) -> list[str]:

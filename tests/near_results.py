@@ -32,7 +32,7 @@ def same_quantities(found: Exact, right: Exact) -> bool:
         if i not in right.special and math.isfinite(near.off[i]):
             claimed = Fraction(float(near.value[i])) + Fraction(float(near.low[i]))
             same &= abs(claimed - right.value(i)) <= Fraction(float(near.off[i]))
-    names = ("size", "reach", "faint", "roundings")
+    names = ("size", "reach", "faint", "summed", "roundings")
     return bool(same and all(near_each_other(getattr(near, name), getattr(wanted, name)) for name in names))
 
 

@@ -89,6 +89,29 @@ def test_verdicts_on_torch_are_those_of_balls(operator: str) -> None:
     assert compared > 12
 
 
+LOST = (
+    "layer_norm(normalized_shape=(3,), input=(1, 3), dtype='float16', data={'input': [1, 2, 999]})",
+    "batch_norm2d(num_features=2, training=True, input=(2, 2, 40, 40), dtype='float16', regime='dense', seed=3)",
+    "group_norm(num_groups=1, num_channels=2, input=(1, 2, 20, 20), dtype='float16', regime='dense', seed=1)",
+    "layer_norm(normalized_shape=(300,), input=(2, 300), dtype='float16', regime='dense', seed=1)",
+)
+
+
+@pytest.mark.parametrize("line", LOST)
+def test_sums_that_float16_does_not_hold_excuse_nothing(line: str) -> None:
+    """They are kept as they are accumulated, in float32."""
+    case = Case.parse(line)
+    given = data.operands(case)
+    results = {"output": exact.evaluate(case.spec, case.operation, given)}
+    dy = data.grad_output(case, results["output"].shape)
+    results |= exact.gradients(case.spec, case.operation, dy, given, case.differentiated)
+    results |= exact.updates(case.operation, given)
+    for name, right in results.items():
+        count = int(np.prod(right.shape))
+        found = verdict(right, np.full(count, np.nan), "float16", direct("float16"))
+        assert len(found.wrong) == count, name
+
+
 # A layer in NumPy, as it must be and as it must not
 
 C = 12

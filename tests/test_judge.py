@@ -96,6 +96,16 @@ def test_two_calls_that_differ_are_found() -> None:
     assert "two identical calls differ at [0, 0, 0, 0]" in rows(counts)["repeatable"]["message"]
 
 
+def test_an_output_of_another_shape_fails_a_law_that_counts_on_its_shape() -> None:
+    case = Case.parse("unfold(kernel_size=2, input=(1, 2, 3, 3), dtype='float32', regime='integers', seed=1)")
+    found = rows(lambda x, *args, **kwargs: F.unfold(x, *args, **kwargs)[:, :-1], case)
+
+    for law in ("forward", "convolution"):
+        assert found[law]["status"] == "fail"
+        assert "output has shape (1, 7, 4), it must be (1, 8, 4)" in found[law]["message"]
+    assert Case.parse(found["convolution"]["culprit"]).operator == "unfold"
+
+
 def test_a_law_names_the_call_that_is_wrong() -> None:
     def forgets_bias_on_batches(
         x: torch.Tensor, w: torch.Tensor, b: Any = None, **kwargs: Any

@@ -4,14 +4,18 @@ import math
 
 from cnnspec.nested import Shape
 
-LAYOUTS = ("contiguous", "channels_last", "transposed", "channel_slice", "step_2", "offset", "odd_strides")
+LAYOUTS = (
+    *("contiguous", "channels_last", "transposed", "channel_slice", "step_2", "offset", "odd_strides"),
+    "channels_last_slice",
+)
 
 
 def strided(shape: Shape, layout: str, channel: int) -> tuple[tuple[int, ...], int, int]:
     """Return (strides, offset, storage size) of an array of `shape` whose channel axis is `channel`.
 
     channels_last: the channel varies fastest;  transposed: the first axis varies fastest
-    channel_slice: the middle channels of a larger array;  step_2: every second element
+    channel_slice: the middle channels of a larger array;  channels_last_slice: of one whose channel varies fastest
+    step_2: every second element
     offset: contiguous, three elements into its storage;  odd_strides: axes of size 1 have a stride of their own
 
     >>> strided((2, 3, 4), "channels_last", 1)
@@ -20,19 +24,20 @@ def strided(shape: Shape, layout: str, channel: int) -> tuple[tuple[int, ...], i
     axes = list(range(len(shape)))
     allocated = list(shape)
     offset, step = 0, 1
-    if layout == "channels_last" and len(shape) > 2:
+    sliced = layout.endswith("slice") and len(shape) > 1
+    if layout.startswith("channels_last") and len(shape) > 2:
         axes.append(axes.pop(channel))
     elif layout == "transposed":
         axes.reverse()
-    elif layout == "channel_slice" and len(shape) > 1:
-        allocated[channel] += 2
     elif layout == "step_2":
         step = 2
+    if sliced:
+        allocated[channel] += 2
     strides = [0] * len(shape)
     for axis in reversed(axes):
         strides[axis] = step
         step *= max(1, allocated[axis])
-    if layout == "channel_slice" and len(shape) > 1:
+    if sliced:
         offset = strides[channel]
     elif layout == "offset":
         offset = 3

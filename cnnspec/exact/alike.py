@@ -166,6 +166,7 @@ class Places:
             bound.magnitude,
             bound.reach or none,
             bound.faint or none,
+            bound.summed or none,
             bound.roundings,
         )
         for j, numbers in enumerate(zip(*lists, strict=True)):

@@ -92,6 +92,7 @@ def _fields(value: Array, terms: RoundingTerms) -> dict[str, Any]:
     outputs = [flint.arb(number) for number in nested.ravel(value)]
     magnitudes = [flint.arb(number).abs_upper() for number in terms.magnitude]
     reaches = [flint.arb(number).abs_upper() for number in terms.reach or ()]
+    summed = [flint.arb(number).abs_upper() for number in terms.summed or ()]
     faint = [flint.arb(number).abs_upper() for number in terms.faint or ()]
     roundings = [count if type(count) is int else _ceiling(flint.arb(count)) for count in terms.roundings]
     special = {i: _special(ball) for i, ball in enumerate(outputs) if not ball.is_finite()}
@@ -106,6 +107,7 @@ def _fields(value: Array, terms: RoundingTerms) -> dict[str, Any]:
             _in_units(ball) + 1 if ball.is_finite() else unknown[i] for i, ball in enumerate(magnitudes)
         ],
         "reach": [_in_units(ball) if ball.is_finite() else unknown[i] for i, ball in enumerate(reaches)],
+        "summed": [_in_units(ball) if ball.is_finite() else unknown[i] for i, ball in enumerate(summed)],
         "faint": [_in_units(ball) + 1 if ball.is_finite() else 0 for ball in faint],
         "roundings": roundings,
         "elementary": terms.elementary,

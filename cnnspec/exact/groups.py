@@ -99,34 +99,32 @@ class Columns:
     """
 
     def __init__(self, rows: int, length: int, roundings: int | Values) -> None:
-        self.found = np.zeros((6, rows, length))
+        self.found = np.zeros((7, rows, length))
         self.roundings: Any = roundings
 
     def write(self, row: int | slice, numbers: Expansion, bound: Bound) -> None:
         """Write results and their bounds."""
         h, l, e = parts(numbers)  # noqa: E741 - the letters of the formula
         off = e * (1 + 2.0**-10) + 5e-324
-        for column, one in zip(
-            self.found, (h, l, off, bound.magnitude, bound.reach, bound.faint), strict=True
-        ):
+        sizes = bound.magnitude, bound.reach, bound.faint, bound.summed
+        for column, one in zip(self.found, (h, l, off, *sizes), strict=True):
             column[row] = one
 
     def copy(self, row: int, exact: Exact, first: int) -> None:
         """Write what is known of exact results from the first on."""
         near, here = exact.near, slice(first, first + self.found.shape[2])
-        for column, one in zip(
-            self.found, (near.value, near.low, near.off, near.size, near.reach, near.faint), strict=True
-        ):
+        sizes = near.size, near.reach, near.faint, near.summed
+        for column, one in zip(self.found, (near.value, near.low, near.off, *sizes), strict=True):
             column[row] = np.broadcast_to(one, near.value.shape)[here]
         if not isinstance(self.roundings, int):
             self.roundings[row] = near.roundings[here]
 
     def near(self, arranged: Callable[[Values], Values]) -> Near:
         """Return the results in another arrangement."""
-        value, low, off, size, reach, faint = map(arranged, self.found)
+        value, low, off, size, *others = map(arranged, self.found)
         one = isinstance(self.roundings, int)
         count = np.broadcast_to(np.float64(self.roundings), value.shape) if one else arranged(self.roundings)
-        return Near(value, low, off, size, count, np.zeros(value.shape, bool), reach, faint)
+        return Near(value, low, off, size, count, np.zeros(value.shape, bool), *others)
 
 
 class Grouped(Exact):
@@ -184,7 +182,7 @@ class Sums:
 
     def __init__(self, groups: Groups, *, plain: bool) -> None:
         self.groups = groups
-        self.h, self.magnitude, self.reach, self.faint = np.zeros((4, groups.count, groups.n))
+        self.h, *self.bounds = np.zeros((5, groups.count, groups.n))
         pair: Any = (None, None) if plain else np.zeros((2, groups.count, groups.n))
         self.low, self.e = pair
 
@@ -192,7 +190,9 @@ class Sums:
         """Write the terms of one group, only h where that is all."""
         for row, one in zip((self.h, self.low, self.e), terms, strict=False):
             row[g] = one
-        self.magnitude[g], self.reach[g], self.faint[g] = bound.magnitude, bound.reach, bound.faint
+        sizes = bound.magnitude, bound.reach, bound.faint, bound.summed
+        for row, one in zip(self.bounds, sizes, strict=True):
+            row[g] = one
 
     def total(self, columns: Columns) -> None:
         """Write the sums and their bounds."""
@@ -202,11 +202,11 @@ class Sums:
             rest = rest + low.sum(axis=1)
             off = off + self._by_weight(self.e).sum(axis=1)
             off += (np.abs(rest) + np.abs(low).sum(axis=1)) * (2 * low.shape[1] * UNIT)
-        bounds = [self._by_weight(one).sum(axis=1) for one in (self.magnitude, self.reach, self.faint)]
+        bounds = [self._by_weight(one).sum(axis=1) for one in self.bounds]
         shape = columns.found.shape[1:]
         sums = (first, rest, off, *bounds)
-        h, low, e, size, reach, faint = (one.reshape(shape) for one in sums)
-        columns.write(slice(None), Expansion(h, low, e), Bound(size, 0, reach, faint))
+        h, low, e, size, *others = (one.reshape(shape) for one in sums)
+        columns.write(slice(None), Expansion(h, low, e), Bound(size, 0, *others))
 
     def _by_weight(self, rows: Values) -> Values:
         groups = self.groups

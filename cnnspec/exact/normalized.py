@@ -153,8 +153,8 @@ class Normalization:
             for k, one in changed.items():
                 number, bound = one[name]
                 h, l, e = (np.array(part) for part in enclosures.three(number))  # noqa: E741 - h + l +- e
-                reach = (bound.reach or [0.0])[0]
-                columns.write(k, Expansion(h, l, e), Bound(bound.magnitude[0], 0, reach))
+                reach, summed = ((sizes or [0.0])[0] for sizes in (bound.reach, bound.summed))
+                columns.write(k, Expansion(h, l, e), Bound(bound.magnitude[0], 0, reach, 0, summed))
             part = partial(_named, exactly, name)
             found[name] = self.weights(name, columns, usual, part, bounds[0].stored)
         return found

@@ -25,7 +25,7 @@ class Near(NamedTuple):
 
     value, low, off: |value + low - result| <= off;   rounded: whether each value is the nearest float64
     size: S, off by a part in 2**35 or by 8 of the smallest float64;   roundings: how many
-    reach, faint: as in `Exact`, as near as S; 0 where there is nothing to say
+    reach, faint, summed: as in `Exact`, as near as S; 0 where there is nothing to say
     """
 
     value: Values
@@ -36,6 +36,7 @@ class Near(NamedTuple):
     rounded: Values
     reach: Any = 0.0
     faint: Any = 0.0
+    summed: Any = 0.0
 
 
 @dataclass
@@ -51,6 +52,7 @@ class Exact:
     indices:    the second output of a maximum with indices; -1 where a window has no tap
     reach:      the largest intermediate results, where they may exceed the magnitude
     faint:      what errors of 1 in intermediate results come to, in the units of the values
+    summed:     the largest sums on the way, which are kept as they are accumulated
     divisions:  in how many steps a sum is divided by its divisor
     """
 
@@ -64,6 +66,7 @@ class Exact:
     elementary: int = 0
     reach: list[int] = field(default_factory=list)
     faint: list[int] = field(default_factory=list)
+    summed: list[int] = field(default_factory=list)
     stored: int = 0
     radius: int = 0
     lattice: int | None = None
@@ -105,6 +108,7 @@ class Exact:
             np.ones(off.shape, bool),
             self.floats(self.reach) if self.reach else 0.0,
             self.floats(self.faint) if self.faint else 0.0,
+            self.floats(self.summed) if self.summed else 0.0,
         )
 
     def alone(self, i: int) -> tuple["Exact", int]:

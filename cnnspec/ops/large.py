@@ -18,6 +18,9 @@ CHANNELS = (3, 16, 24, 32, 48, 64)
 PIXELS = {1: (28, 56, 100, 224), 2: (7, 14, 27, 28, 55, 56), 3: (7, 8, 14, 16)}
 """Pixels along an axis, by the number of axes."""
 
+FLAT = (1, 3, 3)
+"""The kernel of networks that convolve a video's images and its time apart."""
+
 ELEMENTS = 1 << 18
 """Elements that an array may have: 64 channels of 56 x 56 pixels, and some more."""
 
@@ -37,15 +40,16 @@ def image(pick: Pick, spatial: int) -> Shape:
 
 
 def convolution(operator: Any) -> Domain:
-    """Return a domain of convolutions: one window for all axes, some groups, strides and dilation."""
+    """Return a domain of convolutions: one window for all axes or a flat one, some groups, strides and dilation."""
 
     def draw(pick: Pick) -> Drawn:
         shape = image(pick, operator.spatial)
-        kernel = pick.choice((3, 3, 1, 2, 5, 7) if operator.spatial < 3 else (3, 1, 2))
+        kernel: Any = pick.choice((3, 3, 1, 2, 5, 7) if operator.spatial < 3 else (3, FLAT, 1, FLAT, 2))
+        same = tuple(k // 2 for k in kernel) if isinstance(kernel, tuple) else kernel // 2
         window = {
             "kernel_size": kernel,
             "stride": pick.choice((1, 1, 2)),
-            "padding": pick.choice((kernel // 2, 0)),
+            "padding": pick.choice((same, 0)),
             "dilation": pick.choice((1, 1, 2)) if kernel == 3 else 1,
         }
         return _with_channels(pick, operator, shape, window)
@@ -74,7 +78,9 @@ def _with_channels(pick: Pick, operator: Any, shape: Shape, window: Mapping[str,
     groups = pick.choice(grouped)
     one = operator(1, 1, **window).output_shape((1, 1, *shape[2:]))
     positions = shape[0] * max(math.prod(one), math.prod(shape[2:]))
-    products = positions * window["kernel_size"] ** spatial * shape[1] // groups
+    kernel = window["kernel_size"]
+    taps = math.prod(kernel) if isinstance(kernel, tuple) else kernel**spatial
+    products = positions * taps * shape[1] // groups
     most = min(MACS // products, ELEMENTS // positions)
     outputs = pick.choice([n for n in CHANNELS if n % groups == 0 and n <= most] or [groups])
     channels = {"in_channels": shape[1], "out_channels": outputs, "groups": groups}

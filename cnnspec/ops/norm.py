@@ -209,8 +209,8 @@ def rounded_moments(mean: Any, variance: Any, size: Any, n: int) -> tuple[Rounde
     """Return the moments of n values with their bounds; `size` is the mean of their magnitudes."""
     spread = variance + 4 * sqrt(variance) * size + divide(size * size, 64)
     return (
-        Rounded(mean, size, 2 * n + 7, stores=1, reach=size * n),
-        Rounded(variance, spread, 2 * n + 8, stores=1, reach=4 * size * size * n * n),
+        Rounded(mean, size, 2 * n + 7, stores=1, summed=size * n),
+        Rounded(variance, spread, 2 * n + 8, stores=1, summed=4 * size * size * n * n),
     )
 
 

@@ -80,6 +80,7 @@ class Bound:
     roundings: int
     reach: Any = 0
     faint: Any = 0
+    summed: Any = 0
 
     def __add__(self, other: "Bound") -> "Bound":
         return Bound(
@@ -87,13 +88,15 @@ class Bound:
             max(self.roundings, other.roundings) + 1,
             total([one.reach for one in (self, other) if one.reach < math.inf]),
             self.faint + other.faint,
+            total([one.summed for one in (self, other) if one.summed < math.inf]),
         )
 
     def __iter__(self) -> Iterator["Bound"]:
         """Yield the bound of each element of rows."""
-        reach, faint = (one if isinstance(one, Row) else repeat(one) for one in (self.reach, self.faint))
-        for magnitude, most, least in zip(self.magnitude, reach, faint, strict=False):
-            yield Bound(magnitude, self.roundings, most, least)
+        others = (self.reach, self.faint, self.summed)
+        rows = (one if isinstance(one, Row) else repeat(one) for one in others)
+        for magnitude, *rest in zip(self.magnitude, *rows, strict=False):
+            yield Bound(magnitude, self.roundings, *rest)
 
 
 def terms(bounds: Sequence[Bound | None], stored: int) -> RoundingTerms:
@@ -105,6 +108,7 @@ def terms(bounds: Sequence[Bound | None], stored: int) -> RoundingTerms:
         stored=stored,
         reach=[bound.reach for bound in found],
         faint=[bound.faint for bound in found],
+        summed=[bound.summed for bound in found],
     )
 
 
@@ -143,7 +147,9 @@ class Given:
     def weight_gradients(self, g: Any) -> Bound:
         """Return the terms of the sum: |g| (|x| + |m|) r with 8 roundings; libraries may multiply by r at the end."""
         size = abs(g)
-        return Bound(size * self.wide, 8, self.products(g), size * (self.distance + self.r + 1) + 1)
+        faint = size * (self.distance + self.r + 1) + 1
+        magnitude = size * self.wide
+        return Bound(magnitude, 8, magnitude, faint, self.products(g))
 
     def bias_gradients(self, g: Any) -> Bound:
         """Return the terms of the sum of g."""
@@ -166,7 +172,7 @@ class Own(Given):
 
     def __init__(self, x: Any, mean: Any, r: Any, deviations: Any = None) -> None:
         super().__init__(x, mean, r, deviations)
-        self.reach = self.wide + (self.sums * self.sums).sum()
+        self.squares = (self.sums * self.sums).sum()
 
     def _size(self, x: Any, mean: Any) -> Any:
         return divide(abs(x).sum(), len(x))
@@ -177,7 +183,7 @@ class Own(Given):
         The mean, off by d, and 4 roundings of the line come to the first term, what r is off to the second.
         """
         line = self.wide * (1 + divide(self.t, 64)) + self.z * (1 + 2 * self.t)
-        return Bound(abs(w) * line + abs(b), 2 * self.n + 13, self.reach, self._faint(w))
+        return Bound(abs(w) * line + abs(b), 2 * self.n + 13, self.reach, self._faint(w), self.squares)
 
     def input_gradients(self, g: Any, h: Any) -> Bound:
         """Return what dx = (h - H - z K) r may be off, H the mean of h, K that of h z, 3 n + 16 roundings.
@@ -192,13 +198,14 @@ class Own(Given):
         whole = size + flat + z * narrow
         m = whole * (1 + 6 * t + divide(t * t, 8)) + z * broad + wide * narrow + wide * divide(broad, 64)
         faint = whole * 3 * (1 + r * r) + (z * flat + narrow) * (r * r) + (z + 1) * r + 1
-        return Bound(m * r, 3 * n + 16, self.reach + (wide + 1) * products, faint)
+        return Bound(m * r, 3 * n + 16, self.reach, faint, (wide + 1) * products + self.squares)
 
     def weight_gradients(self, g: Any) -> Bound:
         """Return the terms of the sum: |g| ((|x| + A) r + |x - m| r (1 + 2 t)) with 2 n + 14 roundings."""
         found = super().weight_gradients(g)
         magnitude = abs(g) * (self.wide + self.z * (1 + 2 * self.t))
-        return Bound(magnitude, 2 * self.n + 14, self.reach + found.reach, found.faint)
+        summed = found.summed + self.squares
+        return Bound(magnitude, 2 * self.n + 14, self.reach + magnitude, found.faint, summed)
 
 
 def total(values: Sequence[Any]) -> Any:

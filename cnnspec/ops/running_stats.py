@@ -99,7 +99,7 @@ class ChannelNorm(norm.Norm):
                 for old, pairs in zip(means, batch, strict=True)
             ],
             "running_var": [
-                self._averaged(old, [divide(variance * n, n - 1) for _, variance in pairs])
+                self._averaged(old, [divide(variance, n - 1) * n for _, variance in pairs])
                 for old, pairs in zip(variances, batch, strict=True)
             ],
         }

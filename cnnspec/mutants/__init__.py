@@ -1,0 +1,1 @@
+"""Bugs that implementations had, written anew as functions: what the suite must catch."""

@@ -19,7 +19,7 @@ from cnnspec.spec import Pick
 def _many_indices(pick: Pick, operator: str) -> Case:
     spatial = spatial_axes(operator)
     plane = {1: (2300,), 2: (48, 48), 3: (13, 13, 14)} if pick.choice((False, True)) else {
-        1: (280,), 2: (17, 18), 3: (7, 7, 7)
+        1: (600,), 2: (24, 25), 3: (8, 9, 9)
     }  # fmt: skip
     sizes, most = plane[spatial], 12 if spatial == 1 else 6
     arguments: dict[str, Any] = {"kernel_size": pick.integer(2, most), "return_indices": True}

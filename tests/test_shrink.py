@@ -1,9 +1,15 @@
 """Shrinking ends at the smallest geometry and the plainest data that still fail."""
 
+import contextlib
+import importlib
 import math
 import time
+from pathlib import Path
+
+import pytest
 
 from cnnspec import data, strategies
+from cnnspec import shrink as shrinking
 from cnnspec.cases import Case
 from cnnspec.shrink import generate, shrink, simplify
 
@@ -66,3 +72,25 @@ def test_indices_stay_as_they_were_drawn() -> None:
     assert smallest.data is not None
     assert (smallest.data["indices"], smallest.data["input"]) == (drawn, [0, 0, 0])
     assert len(set(drawn)) == 3
+
+
+def test_a_list_of_cases_does_not_hang_on_the_modules_that_are_loaded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def drawn() -> list[str]:
+        return [str(case) for case in generate(strategies.cases("conv1d"), 7, 60)]
+
+    before = drawn()
+    numbers = ", ".join(str(3_141_592_653 + 7_919 * n) for n in range(400))
+    (tmp_path / "of_a_user.py").write_text(f"NUMBERS = ({numbers})\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setattr(
+        "hypothesis.internal.constants_ast.is_local_module_file", lambda path: "of_a_user" in path
+    )
+    monkeypatch.setattr(
+        "hypothesis.internal.conjecture.providers.is_local_module_file", lambda path: "of_a_user" in path
+    )
+    importlib.import_module("of_a_user")
+    assert drawn() == before
+    monkeypatch.setattr(shrinking, "without_constants", contextlib.nullcontext)
+    assert drawn() != before

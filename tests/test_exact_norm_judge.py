@@ -51,11 +51,17 @@ def both(case: Case) -> dict[str, tuple[Exact, Exact]]:
     return found
 
 
+def has_groups(case: Case) -> bool:
+    """Say whether each group has more than one value: one alone is what balls, asked about it alone, refuse."""
+    operation: Any = case.operation
+    return all(len(group) > 1 for group in operation.partition(case.inputs[0])[0])
+
+
 @pytest.mark.parametrize("operator", OPERATORS)
 def test_verdicts_are_those_of_balls(operator: str) -> None:
     rng, compared, quick, caught = np.random.default_rng(1), 0, 0, 0
     for dtype in DTYPES:
-        for case in generate(cases(operator, dtype, regimes=REGIMES), 3, 9):
+        for case in generate(cases(operator, dtype, regimes=REGIMES, where=has_groups), 3, 9):
             for name, (found, right) in both(case).items():
                 assert same_quantities(found, right), (str(case), name)
                 given = answers(right, dtype, rng)
@@ -72,7 +78,7 @@ def test_verdicts_are_those_of_balls(operator: str) -> None:
 def test_verdicts_on_torch_are_those_of_balls(operator: str) -> None:
     (backend,) = resolve("torch")
     compared = 0
-    for case in generate(cases(operator, "float32", regimes=REGIMES), 4, 12):
+    for case in generate(cases(operator, "float32", regimes=REGIMES, where=has_groups), 4, 12):
         call = Call(backend, case, data.operands(case))
         given = {"output": call.outputs()[0]}
         given |= {f"new {name}": call.read(call.arrays[name]) for name in case.operation.buffer_shapes()}

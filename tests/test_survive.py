@@ -138,7 +138,7 @@ def session(function: Any, **more: Any) -> list[dict[str, Any]]:
 
 def test_a_verdict_that_does_not_repeat_is_flaky_with_both_results() -> None:
     calls = iter(range(10_000))
-    rows = session(lambda x: F.relu(x) + (next(calls) % 5 == 4))
+    rows = session(lambda x: F.relu(x) + 1 if next(calls) % 5 == 4 else F.relu(x))
     bad = [row for row in rows if row["status"] != "pass"]
 
     assert {(row["status"], row["again"]) for row in bad} == {("flaky", "pass")}
@@ -154,7 +154,7 @@ def stateful(x: Tensor, last: list[int] = []) -> Tensor:  # noqa: B006 - its sta
     """Be wrong on three axes after anything that had others."""
     wrong = x.ndim == 3 and any(axes != 3 for axes in last)
     last.append(x.ndim)
-    return F.relu(x) + wrong
+    return F.relu(x) + 1 if wrong else F.relu(x)
 
 
 def test_what_fails_only_after_another_call_says_which() -> None:

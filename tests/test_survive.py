@@ -138,7 +138,7 @@ def session(function: Any, **more: Any) -> list[dict[str, Any]]:
 
 def test_a_verdict_that_does_not_repeat_is_flaky_with_both_results() -> None:
     calls = iter(range(10_000))
-    rows = session(lambda x: F.relu(x) + 1 if next(calls) % 5 == 4 else F.relu(x))
+    rows = session(lambda x: F.relu(x) + 1 if next(calls) == 4 else F.relu(x))
     bad = [row for row in rows if row["status"] != "pass"]
 
     assert {(row["status"], row["again"]) for row in bad} == {("flaky", "pass")}

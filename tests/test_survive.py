@@ -147,7 +147,9 @@ def test_a_verdict_that_does_not_repeat_is_flaky_with_both_results() -> None:
         for row in bad
     )
     assert Results({}, rows).exit_code == 3
-    assert {row["status"] for row in session(lambda x: F.relu(x) + 1)} == {"fail"}
+    always = {row["status"] for row in session(lambda x: F.relu(x) + 1)}
+    assert "fail" in always
+    assert "flaky" not in always
 
 
 def stateful(x: Tensor, last: list[int] = []) -> Tensor:  # noqa: B006 - its state is the point

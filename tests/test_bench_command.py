@@ -24,7 +24,7 @@ QUICK = ("--net", "lenet5", "--op", "sigmoid")
 @pytest.fixture
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder with kernels, on a machine whose times are simulated."""
-    monkeypatch.setattr("cnnspec.bench.session.timers", lambda device: (Simulated(lambda name: 1.0),))
+    monkeypatch.setattr("cnnspec.bench.desk.timers", lambda device: (Simulated(lambda name: 1.0),))
     (tmp_path / "kernels.py").write_text(KERNELS)
     monkeypatch.chdir(tmp_path)
     monkeypatch.delitem(sys.modules, "kernels", raising=False)

@@ -13,9 +13,9 @@ import torch
 from cnnspec import data
 from cnnspec.bench import variants
 from cnnspec.bench.adaptive import LOOKS
-from cnnspec.bench.layers import layers
 from cnnspec.bench.plan import Plan
 from cnnspec.bench.session import Session
+from cnnspec.bench.shapes import layers
 from cnnspec.bench.sides import FORWARD_ONLY, PLACEMENTS, WITH_BACKWARD, Side, timed_case
 from cnnspec.bench.verdicts import AMBIGUOUS, INVALID, SAME, SLOW
 from cnnspec.cases import Case
@@ -132,7 +132,7 @@ def test_what_the_budget_leaves_out_is_told(kernels: str) -> None:
 
 def test_a_layer_that_is_too_large_to_be_judged_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("cnnspec.bench.plan.LARGEST", 20_000)
-    monkeypatch.setattr("cnnspec.bench.session.LARGEST", 20_000)
+    monkeypatch.setattr("cnnspec.bench.layers.LARGEST", 20_000)
     entries = list(Session(plan("torch", only=("linear",), smoke=True)).entries())
     (cut,) = [one for one in entries if one["kind"] == "cut"]
     assert cut["layer"] == "Linear(400, 120) on 1x400"

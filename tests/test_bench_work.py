@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from cnnspec import nested, nets
-from cnnspec.bench.layers import NETS, layers
+from cnnspec.bench.shapes import NETS, layers
 from cnnspec.bench.work import Work, work
 from cnnspec.cases import Case
 from cnnspec.errors import UsageError

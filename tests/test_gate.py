@@ -50,11 +50,11 @@ def refused(case: str, verdict: str | None = INVALID) -> dict[str, Any]:
 
 def run(rows: Iterable[dict[str, Any]], control: str = SAME, **environment: Any) -> Run:
     facts = {"processor": "one", "threads": 1, **environment}
-    return Run(
-        {"kind": "header", "schema_version": 1, "environment": facts, "fingerprint": str(facts)},
-        list(rows),
-        [{"kind": "control", "verdict": control}],
-    )
+    header = {"kind": "header", "schema_version": 1, "environment": facts, "fingerprint": str(facts)}
+    found = Run(header)
+    found.rows.extend(rows)
+    found.controls.append({"kind": "control", "verdict": control})
+    return found
 
 
 def processes(*ratios: float) -> gate.Measured:
@@ -180,7 +180,7 @@ def test_the_command_reads_two_runs(
 @pytest.fixture
 def versions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Run, Run]:
     """Two runs of a kernel, from two folders."""
-    monkeypatch.setattr("cnnspec.bench.session.timers", lambda device: (Simulated(lambda name: 1.0),))
+    monkeypatch.setattr("cnnspec.bench.desk.timers", lambda device: (Simulated(lambda name: 1.0),))
     for name in ("base", "head"):
         (tmp_path / name).mkdir()
         monkeypatch.chdir(tmp_path / name)

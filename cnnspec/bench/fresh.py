@@ -19,8 +19,9 @@ from types import TracebackType
 from typing import Any, Self
 
 from cnnspec.bench.adaptive import drawn
+from cnnspec.bench.figures import Entry
 from cnnspec.bench.paired import interleaved
-from cnnspec.bench.record import Entry, Run
+from cnnspec.bench.record import Run
 from cnnspec.bench.timers import counts
 from cnnspec.errors import CnnspecError
 

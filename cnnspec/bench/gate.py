@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 from cnnspec.bench import fresh
 from cnnspec.bench.exports import interval
-from cnnspec.bench.record import Entry, Run
+from cnnspec.bench.figures import Entry
+from cnnspec.bench.record import Run
 from cnnspec.bench.verdicts import AMBIGUOUS, INVALID, MISSING, NOT_COMPARABLE, SLOW, Interval
 
 if TYPE_CHECKING:

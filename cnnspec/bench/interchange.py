@@ -9,7 +9,8 @@ import pandas as pd
 from pytest_benchmark import __version__
 from pytest_benchmark.stats import Stats
 
-from cnnspec.bench.record import SAMPLES, Entry, Run
+from cnnspec.bench.figures import Entry
+from cnnspec.bench.record import SAMPLES, Run
 
 TOLD = ("case", "ratio", "ratio_ci_lo", "ratio_ci_hi", "verdict", "flops", "bytes_compulsory", "provenance")
 

@@ -1,82 +1,135 @@
-"""The shapes that are measured: every layer of real networks, each once, with all the places where it stands."""
+"""The part of a run that measures layers: each comparison judged, then timed."""
 
-import math
-from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator
 
-from cnnspec import nets, ops
-from cnnspec.blocks import Node
+from cnnspec.backends import UnsupportedCase
+from cnnspec.bench import figures
+from cnnspec.bench.desk import Desk
+from cnnspec.bench.figures import Entry
+from cnnspec.bench.plan import SHARE_SECONDS, Task
+from cnnspec.bench.shapes import LARGEST
+from cnnspec.bench.sides import WITH_BACKWARD, timed_case
+from cnnspec.bench.timers import Timer
+from cnnspec.bench.verdicts import FAST, INVALID, SAME, SLOW
+from cnnspec.bench.work import work
 from cnnspec.cases import Case
-from cnnspec.nested import Shape
-from cnnspec.op import arguments_of, without_defaults
-from cnnspec.spelling import spec_name, spelled
-
-NETS = ("lenet5", "alexnet", "vgg16", "nin", "googlenet", "resnet18", "resnet50", "densenet121")
-"""The networks whose layers are measured where none is named."""
-IDLE = ("flatten", "dropout")
-"""Operator families that move no data when a network is evaluated."""
-LARGEST = 20_000_000
-"""Elements of the operands up to which a layer is measured: its exact result takes dozens of bytes for each."""
 
 
-@dataclass(frozen=True)
-class Layer:
-    """An operator on inputs of certain shapes, and the nodes of networks that are this: "resnet18 layer1.0.conv1"."""
-
-    case: Case
-    places: tuple[str, ...]
-
-    def __str__(self) -> str:
-        """Return the operator, spelled as torch.nn does, and the shapes of its inputs.
-
-        >>> print(next(layer for layer in layers(["lenet5"]) if layer.case.operator == "conv2d"))
-        Conv2d(1, 6, 5, padding=2) on 1x1x28x28
-        """
-        shapes = " and ".join("x".join(map(str, shape)) for shape in self.case.inputs)
-        return f"{spelled(self.case.operation)} on {shapes}"
-
-    @property
-    def provenance(self) -> str:
-        """Where it stands, in one line.
-
-        >>> layers(["resnet18"])[4].provenance
-        'resnet18 layer1.0.conv1 and 3 more'
-        """
-        more = f" and {len(self.places) - 1} more" if len(self.places) > 1 else ""
-        return f"{self.places[0]}{more}"
-
-    @property
-    def elements(self) -> int:
-        """How many elements its operands have."""
-        return sum(map(math.prod, self.case.operand_shapes().values()))
+def entries(desk: Desk, seconds: float) -> Iterator[Entry]:
+    """Yield the A/A controls, a row for each comparison, and what was cut."""
+    plan = desk.plan
+    tasks, large = plan.schedule
+    started = desk.now()
+    for layer in large:
+        reason = (
+            f"{layer.elements} elements are more than {LARGEST}: its exact result is too large to be held"
+        )
+        yield {"kind": "cut", "layer": str(layer), "places": list(layer.places), "reason": reason}
+    controlled = plan.smoke
+    for place, task in enumerate(tasks):
+        left = seconds - (desk.now() - started)
+        if left <= 0 and not plan.smoke:
+            for rest in tasks[place:]:
+                yield {"kind": "cut", **_named(rest, rest.case), "reason": "the budget was spent"}
+            return
+        if not controlled:
+            for timer in desk.timers:
+                control = _control(desk, task, timer, min(plan.case_seconds, seconds / 4))
+                controlled = controlled or control is not None
+                if control is not None:
+                    yield control
+        share = max(SHARE_SECONDS, left / (len(tasks) - place))
+        yield from _rows(desk, task, min(plan.case_seconds, share))
 
 
-def layers(names: Sequence[str] = NETS, operators: Collection[str] = ()) -> list[Layer]:
-    """Return the layers of networks in evaluation, each once; those of some operators where any is named.
+def _named(task: Task, case: Case) -> Entry:
+    """Return what tells a comparison from others."""
+    return {
+        "case": str(case),
+        "layer": str(task.layer),
+        "operator": case.operator,
+        "dtype": task.candidate.case(case).dtype,
+        "variant": task.candidate.variant,
+        "direction": task.direction,
+        "target": task.candidate.name,
+        "against": task.reference.name if task.reference else "",
+        "places": list(task.layer.places),
+        "provenance": task.layer.provenance,
+    }
 
-    Raises UsageError for a network that does not exist.
+
+def _conformance(desk: Desk, task: Task, case: Case) -> Entry:
+    """Return the fields that say whether numbers may be shown."""
+    found = desk.judged(task.candidate, task.candidate.case(case), task.direction)
+    entry = {
+        "conformance": found.status,
+        "error_over_bound": found.error_over_bound,
+        "path": found.path,
+        "note": found.reason,
+        "failing_case": found.case,
+    }
+    if task.reference is not None:
+        other = desk.judged(task.reference, task.reference.case(case), task.direction)
+        entry |= {"against_conformance": other.status, "against_error_over_bound": other.error_over_bound}
+        if found.status == "pass" and other.status != "pass":
+            entry |= {"note": f"{task.reference.name}: {other.reason}", "failing_case": other.case}
+    return entry
+
+
+def _rows(desk: Desk, task: Task, seconds: float) -> Iterator[Entry]:
+    case = timed_case(task.case, desk.plan.seed)
+    done = work(task.candidate.case(case), task.direction == WITH_BACKWARD)
+    entry = {
+        "kind": "row",
+        **_named(task, case),
+        **figures.counted(done),
+        **_conformance(desk, task, case),
+        "mode": "",
+        "verdict": None,
+    }
+    statuses = {entry["conformance"], entry.get("against_conformance", "pass")}
+    if "fail" in statuses or "unsupported" in statuses:
+        yield {**entry, "verdict": INVALID if "fail" in statuses else None}
+        return
+    try:
+        if desk.plan.smoke:
+            for side in filter(None, (task.candidate, task.reference)):
+                side.call(side.case(case), task.direction)()
+            yield {**entry, "mode": "smoke"}
+            return
+        candidate = desk.calls(task.candidate, case, task.direction)
+        reference = desk.calls(task.reference, case, task.direction) if task.reference else []
+    except UnsupportedCase as error:
+        yield {**entry, "conformance": "unsupported", "note": str(error)}
+        return
+    for timer in desk.timers:
+        sample = task.candidate.sample(candidate, timer, desk.rng)
+        if task.reference is None:
+            found = desk.alone(sample, seconds)
+        else:
+            found = desk.compared(task.reference.sample(reference, timer, desk.rng), sample, seconds)
+            if desk.broken:
+                found |= {"verdict": INVALID, "note": desk.broken}
+        yield {**entry, "mode": timer.mode, **found, **figures.rates(done, found["t_median_s"])}
+
+
+def _control(desk: Desk, task: Task, timer: Timer, seconds: float) -> Entry | None:
+    """Return the A/A control: the other side of a comparison, or the only one, against itself; None if it fails.
+
+    Both calls are made as those of a comparison are, with operands of their own.
     """
-    found: dict[str, tuple[Case, list[str]]] = {}
-    for place, case in _nodes(names):
-        if (not operators or case.operator in operators) and ops.family(case.operator) not in IDLE:
-            found.setdefault(str(case), (case, []))[1].append(place)
-    return [Layer(case, tuple(places)) for case, places in found.values()]
-
-
-def _nodes(names: Sequence[str]) -> Iterator[tuple[str, Case]]:
-    for name in names:
-        net = nets.build(name).train(False)
-        shapes = dict(zip(net.inputs, net.input_shapes, strict=True)) | net.shapes(*net.input_shapes)
-        for node in net:
-            case = _case(node, [shapes[source] for source in node.inputs])
-            if case is not None:
-                yield f"{name} {node.name}", case
-
-
-def _case(node: Node, inputs: Sequence[Shape]) -> Case | None:
-    """Return the call of a node; None for an operator that the catalogue does not have."""
-    name = spec_name(node.operator)
-    if name is None:
+    side, case = task.reference or task.candidate, timed_case(task.case, desk.plan.seed)
+    if desk.judged(side, side.case(case), task.direction).status != "pass":
         return None
-    arguments = without_defaults(type(node.operator), arguments_of(node.operator))
-    return Case(name, arguments, tuple(inputs))
+    try:
+        first, second = (
+            side.sample(desk.calls(side, case, task.direction), timer, desk.rng) for _ in range(2)
+        )
+    except UnsupportedCase:
+        return None
+    found = desk.compared(first, second, seconds)
+    if found["verdict"] in (SLOW, FAST):
+        desk.broken = f"the A/A control of {side.name} came out {found['verdict']}"
+    named = {"case": str(case), "layer": str(task.layer), "target": side.name, "against": side.name}
+    told = {"direction": task.direction, "mode": timer.mode, "fit": found["verdict"] == SAME}
+    return {"kind": "control", **named, **told, **found}

@@ -5,21 +5,37 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from random import Random
+from typing import NamedTuple
 
 from cnnspec import ops
 from cnnspec.bench import variants
-from cnnspec.bench.layers import LARGEST, NETS, Layer, layers
+from cnnspec.bench.shapes import LARGEST, NETS, Layer, layers
 from cnnspec.bench.sides import DIRECTIONS, FORWARD_ONLY, Side
 from cnnspec.bench.verdicts import DELTA
 from cnnspec.cases import Case
 from cnnspec.errors import UsageError
 from cnnspec.op import bytes_per_element
+from cnnspec.where import hint
 
 BUDGET_SECONDS = 600.0
 CASE_SECONDS = 10.0
 """The most that is spent on the pairs of one comparison."""
 SHARE_SECONDS = 0.5
 """The least: a budget that leaves less measures fewer comparisons, not worse ones."""
+
+
+class Part(NamedTuple):
+    """A part of a run: what it measures, and its share of the time beside others."""
+
+    what: str
+    share: float
+
+
+PARTS = {
+    "layers": Part("every layer of networks, once", 6),
+}
+"""The parts of a run, in the order in which they run; each is a module that has `entries(desk, seconds)`."""
+USUAL_PARTS = ("layers",)
 
 
 @dataclass(frozen=True)
@@ -39,6 +55,7 @@ class Plan:
 
     against:  the other target; the target's variants are held against the target as it is where there is none
     only:     the operator that a function of another name implements, or those that are asked for
+    parts:    what is measured, of `PARTS`
     smoke:    every call runs once and nothing is timed
     """
 
@@ -55,6 +72,7 @@ class Plan:
     case_seconds: float = CASE_SECONDS
     seed: int = 0
     delta: float = DELTA
+    parts: tuple[str, ...] = USUAL_PARTS
     smoke: bool = False
 
     def check(self) -> None:
@@ -68,7 +86,10 @@ class Plan:
         for direction in self.directions:
             if direction not in DIRECTIONS:
                 raise UsageError(f"direction {direction!r} is not one of {', '.join(DIRECTIONS)}")
-        if not self.schedule[0]:
+        for part in self.parts:
+            if part not in PARTS:
+                raise UsageError(f"unknown part {part!r}{hint(part, [*PARTS])}", part=part)
+        if "layers" in self.parts and not self.schedule[0]:
             raise UsageError(f"every layer has more than {LARGEST} elements: nothing to measure")
 
     @property
@@ -84,6 +105,7 @@ class Plan:
             "net": self.networks if self.networks != NETS else (),
             "dtype": self.dtypes if self.dtypes != Plan.dtypes else (),
             "variant": self.variants if self.variants != Plan.variants else (),
+            "measure": self.parts if self.parts != Plan.parts else (),
         }
         words = [word for name, given in told.items() if given for word in (f"--{name}", *given)]
         words += ["--backward"] * (self.directions == DIRECTIONS) + ["--smoke"] * self.smoke

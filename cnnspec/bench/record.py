@@ -1,6 +1,6 @@
 """The record of a run of benchmarks: `perf.jsonl` and `samples.csv.gz`, written while it goes on, and read again.
 
-perf.jsonl:      a header; the A/A controls; a row for each comparison; a line for each that was cut; an end
+perf.jsonl:      a header; entries of the kinds that each part of a run finds; what was cut, and why; an end
 samples.csv.gz:  every sample, in seconds per call, by the line of its row in perf.jsonl
 """
 
@@ -10,6 +10,7 @@ import gzip
 import hashlib
 import json
 import sys
+from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,6 +19,7 @@ from typing import Any
 from cnnspec._version import __version__
 from cnnspec.bench import machine
 from cnnspec.bench.adaptive import ERROR, LOOKS
+from cnnspec.bench.figures import Entry
 from cnnspec.bench.plan import Plan
 from cnnspec.bench.verdicts import SAME
 from cnnspec.errors import UsageError
@@ -25,18 +27,33 @@ from cnnspec.errors import UsageError
 RECORD, SAMPLES = "perf.jsonl", "samples.csv.gz"
 SCHEMA_VERSION = 1
 
-Entry = dict[str, Any]
-
 
 @dataclass
 class Run:
     """What a record holds."""
 
     header: Entry
-    rows: list[Entry] = field(default_factory=list)
-    controls: list[Entry] = field(default_factory=list)
-    cuts: list[Entry] = field(default_factory=list)
-    end: Entry | None = None
+    kinds: dict[str, list[Entry]] = field(default_factory=lambda: defaultdict(list))
+
+    @property
+    def rows(self) -> list[Entry]:
+        """The comparisons of layers."""
+        return self.kinds["row"]
+
+    @property
+    def controls(self) -> list[Entry]:
+        """Calls that were held against themselves."""
+        return self.kinds["control"]
+
+    @property
+    def cuts(self) -> list[Entry]:
+        """What was not measured, and why."""
+        return self.kinds["cut"]
+
+    @property
+    def end(self) -> Entry | None:
+        """The last entry of a run that was not killed."""
+        return next(iter(self.kinds["end"]), None)
 
     @property
     def timed(self) -> list[Entry]:
@@ -49,12 +66,8 @@ class Run:
         return bool(self.controls) and all(control["verdict"] == SAME for control in self.controls)
 
     def add(self, entry: Entry) -> None:
-        """Put an entry where it belongs; those of a kind that is not known are passed over."""
-        kinds = {"row": self.rows, "control": self.controls, "cut": self.cuts}
-        if entry["kind"] == "end":
-            self.end = entry
-        elif entry["kind"] in kinds:
-            kinds[entry["kind"]].append(entry)
+        """Put an entry where it belongs."""
+        self.kinds[entry["kind"]].append(entry)
 
 
 def header(plan: Plan, processors: list[int]) -> Entry:

@@ -17,8 +17,9 @@ from cnnspec.errors import UsageError
 if TYPE_CHECKING:
     import pandas as pd
 
+    from cnnspec.bench.figures import Entry
     from cnnspec.bench.plan import Plan
-    from cnnspec.bench.record import Entry, Run
+    from cnnspec.bench.record import Run
 
 RUN, GATE = ACTIONS = ("run", "gate")
 
@@ -42,6 +43,7 @@ def add(commands: Any) -> None:
         metavar="WORDS",
         help="plain, channels_last, bfloat16, float16, float64, onednn_off, tf32, compile; joined by +",
     )
+    one.add_argument("--measure", **many, metavar="PART", help="layers where none is named; or all")
     one.add_argument("--backward", action="store_true", help="forward with backward as well")
     one.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
     one.add_argument("--threads", type=positive, default=1, metavar="N")
@@ -66,7 +68,7 @@ def _run(options: argparse.Namespace) -> int:
 
 
 def _plan(target: str, options: argparse.Namespace) -> "Plan":
-    from cnnspec.bench.plan import Plan
+    from cnnspec.bench.plan import PARTS, Plan
     from cnnspec.bench.sides import DIRECTIONS
 
     plan = Plan(
@@ -81,6 +83,7 @@ def _plan(target: str, options: argparse.Namespace) -> "Plan":
         threads=options.threads,
         seconds=options.budget or Plan.seconds,
         seed=options.seed,
+        parts=tuple(PARTS) if options.measure == ["all"] else tuple(options.measure) or Plan.parts,
         smoke=options.smoke,
     )
     plan.check()

@@ -75,7 +75,8 @@ def _leaks(exact: Exact, values: Sequence[Any], dtype: str, *, anywhere: bool) -
         return False
     near, found = exact.near, np.asarray(values, np.float64).reshape(-1)
     empty = near.size == 0
-    error = np.abs(found - near.value)
+    with np.errstate(invalid="ignore", over="ignore"):
+        error = np.abs(found - near.value)
     small = error <= near.size.max(initial=0.0) * 2.0 ** -(FORMATS[dtype].precision // 2)
     return bool(small.all() and (anywhere or error[empty].any()))
 

@@ -231,6 +231,9 @@ def test_a_survivor_without_a_reason_is_a_failure(
     assert "2 of 3 killed (66.7 %)" in told.out
     assert told.err == "survived: linear healthy call: none of 20 cases reaches it (nothing)\n"
     monkeypatch.setitem(REASONS, never_wrong.name, "it is healthy")
+    assert cli.main(command) == 1
+    assert capsys.readouterr().err == "the score is below 99%\n"
+    monkeypatch.setattr("cnnspec.commands.mutants.LEAST_SCORE", 2 / 3)
     assert cli.main(command) == 0
 
 

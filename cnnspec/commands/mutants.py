@@ -19,6 +19,8 @@ COLUMNS = (
     *("mutant", "operator", "direction", "source", "summary", "status", "law", "cases", "reached", "seconds"),
     *("message", "case", "minimal_case", "reason"),
 )
+LEAST_SCORE = 0.99
+"""The part of the mutants that must be killed, whatever reasons the others have."""
 
 
 def add(commands: Any) -> None:
@@ -38,7 +40,7 @@ def add(commands: Any) -> None:
 
 
 def _run(options: argparse.Namespace) -> int:
-    """Print the table and the score; return 1 where a mutant survives without a reason, or dies with one."""
+    """Print the table and the score; return 1 where a mutant survives without a reason, or too many do with one."""
     from cnnspec.mutants import kill
     from cnnspec.mutants.bank import mutants
     from cnnspec.mutants.survivors import REASONS
@@ -59,6 +61,10 @@ def _run(options: argparse.Namespace) -> int:
     for fate in fates:
         if fate.status == kill.KILLED and fate.mutant.name in REASONS:
             print(f"warning: {fate.mutant.name} is listed as a survivor, but was killed", file=sys.stderr)
+    killed = sum(fate.status == kill.KILLED for fate in fates)
+    if killed < LEAST_SCORE * len(fates):
+        print(f"the score is below {LEAST_SCORE:.0%}", file=sys.stderr)
+        return 1
     return 1 if unlisted else 0
 
 

@@ -40,16 +40,16 @@ def _is_long_kernel(v: View) -> bool:
     return max(v.kernel) > 16
 
 
-def _wide_kernel(pick: Pick, operator: str) -> Case:
-    kernel, groups = pick.choice((5, 5, 5, 7)), pick.choice((2, 2, 1))
+def _square_kernel(pick: Pick, operator: str) -> Case:
+    kernel, groups = pick.choice((3, 5, 5, 3, 7)), pick.choice((2, 2, 1))
     image = (pick.integer(1, 2), *(kernel + extra for extra in several(pick, 2, 0, 5)))
     channels = groups * pick.integer(1, 2), groups * pick.integer(1, 2)
     padding = pick.choice((0, kernel // 2))
     return convolution(operator, channels, image, kernel_size=kernel, groups=groups, padding=padding)
 
 
-def _is_wide_kernel(v: View) -> bool:
-    return min(v.kernel) > 4 and max(*v.stride, *v.dilation) == 1
+def _is_square_kernel(v: View) -> bool:
+    return v.kernel[0] == v.kernel[1] > 2 and v.kernel[0] % 2 == 1 and max(*v.stride, *v.dilation) == 1
 
 
 def _depthwise_column(pick: Pick, operator: str) -> Case:
@@ -127,11 +127,11 @@ CORNERS = (
         _is_long_kernel,
     ),
     Corner(
-        "wide kernel",
-        "kernels of 5 x 5 and 7 x 7 without stride or dilation, with groups or without",
+        "square kernel",
+        "kernels of 3 x 3, 5 x 5 and 7 x 7 without stride or dilation, with groups or without",
         among("conv", axes=(2,)),
-        _wide_kernel,
-        _is_wide_kernel,
+        _square_kernel,
+        _is_square_kernel,
     ),
     Corner(
         "depthwise column",

@@ -1,6 +1,7 @@
-"""The pytest plugin: casebook files are tests, and `cnnspec check` runs its plan through it.
+"""The pytest plugin: casebook files are tests, so are benchmarks, and `cnnspec check` runs its plan through it.
 
-`pytest specs/` collects every TOML file under a folder `specs`, and any other with `casebook = 1` at its top.
+`pytest specs/` collects every TOML file under a folder `specs`, and any other with `casebook = 1` at its top;
+`benchmarks = 1` at the top makes one a file of benchmarks, which pytest-benchmark runs.
 A plan is one file, `plan.json`, in the folder `.cnnspec` of a run; its chunks are the tests, so pytest-xdist
 spreads them over worker processes and replaces a worker that dies.
 """
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 if TYPE_CHECKING:
+    from cnnspec.bench.collected import Benchmark
     from cnnspec.casebook import Entry
     from cnnspec.plan import Chunk
     from cnnspec.worker import Worker
@@ -48,16 +50,17 @@ def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> pytest.Col
     """Collect casebook files and the plan of a run."""
     if file_path.name == "plan.json" and file_path.parent.name == ".cnnspec":
         return PlanFile.from_parent(parent, path=file_path)
-    if file_path.suffix == ".toml" and "expectations" not in file_path.parts and _is_casebook(file_path):
-        return CasebookFile.from_parent(parent, path=file_path)
+    if file_path.suffix == ".toml" and "expectations" not in file_path.parts:
+        if {"specs", "_specs"} & {*file_path.parts[:-1]} or _says(file_path, b"casebook"):
+            return CasebookFile.from_parent(parent, path=file_path)
+        if _says(file_path, b"benchmarks"):
+            return BenchmarkFile.from_parent(parent, path=file_path)
     return None
 
 
-def _is_casebook(path: Path) -> bool:
-    if "specs" in path.parts[:-1] or "_specs" in path.parts[:-1]:
-        return True
+def _says(path: Path, mark: bytes) -> bool:
     with path.open("rb") as file:
-        return any(line.split() == [b"casebook", b"=", b"1"] for line in file.read(2000).splitlines())
+        return any(line.split() == [mark, b"=", b"1"] for line in file.read(2000).splitlines())
 
 
 class CasebookFile(pytest.File):
@@ -105,6 +108,34 @@ class EntryItem(pytest.Item):
     def reportinfo(self) -> tuple[Path, None, str]:
         """Return where the entry stands."""
         return self.path, None, f"{self.path.name}: {self.name}"
+
+
+class BenchmarkFile(pytest.File):
+    """One TOML file that says what is measured: each side of each comparison is a test of pytest-benchmark."""
+
+    def collect(self) -> Iterator[pytest.Item]:
+        """Yield one item per benchmark."""
+        from cnnspec.bench.collected import benchmarks
+        from cnnspec.errors import UsageError
+
+        try:
+            found = list(benchmarks(self.path))
+        except UsageError as error:
+            raise self.CollectError(str(error)) from None
+        if not self.config.pluginmanager.hasplugin("benchmark"):
+            raise self.CollectError("pytest-benchmark is not installed: it comes with cnnspec[bench]")
+        for one in found:
+            yield pytest.Function.from_parent(self, name=one.name, callobj=_timed(one))
+
+
+def _timed(one: "Benchmark") -> Any:
+    """Return a benchmark as a test."""
+
+    def test(benchmark: Any) -> None:
+        benchmark.group, benchmark.extra_info = one.group, one.facts
+        one.run(benchmark)
+
+    return test
 
 
 class PlanFile(pytest.File):

@@ -83,15 +83,25 @@ def _bounded(exact: Exact, near: Near, actual: Values, output: Format, model: Er
     finite = np.isfinite(actual) & np.isfinite(near.value)
     holds = finite & (most <= bound * (1 - SLACK))
     holds |= (near.size == 0) & (actual == 0)
+    deep, steps, may_lose = np.zeros(y.shape, bool), np.zeros(y.shape), np.ones(y.shape)
     if output.precision == 53:
         enough = model.relative(near.roundings, 1.0, exact.elementary) >= 2.0**-53
         enough &= (near.size >= y) & (y > 2.0**-1022)
         enough |= (underflow >= 1) & (y <= 2.0**-1022)  # where E is half the smallest float64 or more
         holds |= near.rounded & finite & (actual == near.value) & enough
+        deep = ~holds & np.isfinite(near.off) & (y <= 2.0**-1022) & (np.abs(actual) <= 2.0**-1022)
+        steps, unsure_steps = (
+            np.ldexp(error, 1074),
+            np.ldexp(near.off, 1074),
+        )  # of the smallest float64: no roundings
+        may_lose = underflow * np.ldexp(1.0, model.underflow_exponent() + 1074)
+        deep &= steps + unsure_steps <= may_lose * (1 - SLACK)
+        holds |= deep
     wrong = np.isnan(actual) | (finite & (least > (high + half_high) * (1 + SLACK)))
     wrong |= np.isinf(actual) & (y + near.off + high < np.ldexp(1.0, output.largest - 1))
     ratio = np.where(error > 0, error / bound, 0.0)
     ratio[np.isnan(ratio)] = np.inf
+    ratio = np.where(deep, steps / may_lose, ratio)
     equal = exactly & (round_to(near.value, output) == actual)
     holds = np.where(exactly, equal, holds)
     ratio = np.where(exactly, np.where(equal, 0.0, np.inf), ratio)

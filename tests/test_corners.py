@@ -1,10 +1,7 @@
 """Corners: each is what it says, legal, drawn in every run, and documented with whose bug it is for."""
 
-import random
 import re
-from collections.abc import Sequence
 from pathlib import Path
-from typing import TypeVar
 
 import pytest
 
@@ -16,8 +13,7 @@ from cnnspec.coverage import hits
 from cnnspec.features import View
 from cnnspec.plan import EXAMPLES
 from cnnspec.shrink import generate
-
-T = TypeVar("T")
+from tests.ops.draws import Seeded
 
 NAMES = [corner.name for corner in CORNERS]
 HELD = [(corner, name) for corner in CORNERS for name in ops.NAMES if corner.applies(name)]
@@ -26,19 +22,6 @@ FAMILIES = [family for family, names in ops.FAMILIES.items() if any(corners.of(n
 DOCUMENT = Path(__file__).parent.parent / "docs" / "corners.md"
 ROWS = re.findall(r"^\| (.+?) \| (.+?) \| (.+?) \|$", DOCUMENT.read_text(encoding="utf-8"), re.MULTILINE)
 CITATION = re.compile(r"[\w.-]+/[\w.-]+#\d+")
-
-
-class Seeded:
-    """A `Pick` without Hypothesis."""
-
-    def __init__(self, seed: int) -> None:
-        self._random = random.Random(seed)
-
-    def integer(self, low: int, high: int) -> int:
-        return self._random.randint(low, high)
-
-    def choice(self, options: Sequence[T]) -> T:
-        return options[self.integer(0, len(options) - 1)]
 
 
 @pytest.mark.parametrize(

@@ -57,7 +57,8 @@ def never_wrong() -> Iterator[Mutant]:
 
 
 def test_there_are_as_many_as_the_readme_says() -> None:
-    assert len(MUTANTS) >= 120
+    readme = Path(__file__).parent.parent / "README.md"
+    assert f"| all | {len(MUTANTS)} |" in readme.read_text(encoding="utf-8")
 
 
 def test_a_name_is_given_once(never_wrong: Mutant) -> None:
@@ -71,7 +72,6 @@ def test_every_mutant_says_whose_bug_it_is(one: Mutant) -> None:
         assert re.fullmatch(r"[\w.-]+/[\w.-]+#\d+|https://\S+", source)
     assert one.direction in bank.DIRECTIONS
     assert one.operator in ops.NAMES
-    assert one.crashes == (one.direction == "crash")
     assert one.summary
 
 

@@ -127,6 +127,24 @@ def test_hard_operands_let_no_wrong_number_pass(
     assert verdict(found, [one.expected for one in right if one], dtype, direct(dtype)).holds
 
 
+def test_sums_below_the_normal_range_are_decided_but_at_the_bound() -> None:
+    """Each of n products may be rounded to a multiple of the smallest number, by half of it: n / 2 of them in all."""
+    rng, terms, rows = np.random.default_rng(3), 12, 40
+    x = (rng.integers(1, 9, terms) * 2.0**-1074).tolist()
+    found = linear(x, rng.normal(size=(rows, terms)).tolist())
+    right = [
+        float(one.expected) for i in range(rows) if (one := rule(found, i, "float64", direct("float64")))
+    ]
+    undecided = {}
+    for steps in range(-terms, terms + 1):
+        screened = agrees(found, np.array(right) + steps * 2.0**-1074, "float64", direct("float64"))
+        undecided[abs(steps)] = int(screened.open.sum())
+        if abs(steps) < terms / 2 - 1:
+            assert screened.holds.all()
+    assert not any(undecided[steps] for steps in range(terms // 2 - 1))
+    assert not verdict(found, np.array(right) + terms * 2.0**-1074, "float64", direct("float64")).holds
+
+
 def test_what_overflows_is_an_infinity_of_either_sign_where_both_are_in_reach() -> None:
     found = linear([65504.0] * 32 + [-65504.0] * 32, [[65504.0] * 64])
 

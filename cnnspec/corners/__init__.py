@@ -12,9 +12,9 @@ CORNERS: tuple[Corner, ...] = (*layouts.CORNERS, *windows.CORNERS, *limits.CORNE
 
 
 def of(operator: str, dtype: str = "float32") -> list[Corner]:
-    """Return the corners of an operator; those for questions in float32 alone, where acceptance is asked.
+    """Return the corners of an operator in a dtype.
 
     >>> [corner.name for corner in of("linear")]
     []
     """
-    return [one for one in CORNERS if one.applies(operator) and (one.asks is None or dtype == "float32")]
+    return [one for one in CORNERS if one.has(operator, dtype)]

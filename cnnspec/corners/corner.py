@@ -47,12 +47,16 @@ class Corner:
     layouts: bool = False
     asks: Callable[[Case], bool] | None = None
 
+    def has(self, operator: str, dtype: str) -> bool:
+        """Say whether an operator has it in a dtype: one for questions in float32 alone, where acceptance is asked."""
+        return self.applies(operator) and (self.asks is None or dtype == "float32")
+
     @property
     def feature(self) -> Feature:
-        """Whether a case lies in the corner, as coverage asks; of a question in float32, where there are any."""
+        """Whether a case lies in the corner, as coverage asks."""
 
         def applies(v: View) -> bool:
-            return self.applies(v.name) and (self.asks is None or v.case.dtype == "float32")
+            return self.has(v.name, v.case.dtype)
 
         def hit(v: View) -> bool:
             return self.holds(v) and (self.asks is None or self.asks(borderline.question(v.case)))

@@ -24,7 +24,7 @@ def _one_pixel(pick: Pick, operator: str) -> Case:
     batch, channels, ones = pick.choice((5, 1, 2, 7)), pick.choice((3, 2, 5, 8)), (1,) * spatial
     layout = {"input": CHANNELS_LAST} if pick.choice((False, True)) else {}
     if family in CONVOLUTIONS:
-        kernel, groups = (2, 1)[pick.integer(0, 1)], pick.choice((1, channels))
+        kernel, groups = pick.choice((2, 1)), pick.choice((1, channels))
         window = {"kernel_size": kernel, "padding": 1} if family == "conv" else {"kernel_size": kernel + 1}
         case = convolution(operator, (channels, channels), (batch, *ones), **window, groups=groups)
     elif family == "upsample":

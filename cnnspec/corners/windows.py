@@ -1,7 +1,5 @@
 """Corners of windows: sizes of kernels, strides and dilations for which kernels have algorithms of their own."""
 
-from collections.abc import Sequence
-
 from cnnspec.cases import Case
 from cnnspec.corners.corner import Corner, among
 from cnnspec.corners.drawing import convolution, several, spatial_axes
@@ -17,12 +15,7 @@ def _whole_image(pick: Pick, operator: str) -> Case:
 
 
 def _is_whole_image(v: View) -> bool:
-    return [*v.sizes] == v.kernel and max(v.kernel) > 1 and not v.padded and not differ_from(v.dilation, 1)
-
-
-def differ_from(values: Sequence[int], one: int) -> bool:
-    """Say whether any value is another."""
-    return any(value != one for value in values)
+    return [*v.sizes] == v.kernel and max(v.kernel) > 1 and not v.padded and max(v.dilation) == 1
 
 
 def _long_kernel(pick: Pick, operator: str) -> Case:

@@ -21,7 +21,7 @@ from cnnspec.errors import CnnspecError
 from cnnspec.exact import alike, balls, copies, layers, normalized, planes
 from cnnspec.exact.balls import enclosed
 from cnnspec.exact.integers import common_unit, scaled
-from cnnspec.exact.results import Exact
+from cnnspec.exact.results import Exact, output_shape
 from cnnspec.nested import Array, Shape
 from cnnspec.op import Operator
 from cnnspec.rounding import RoundingTerms
@@ -91,9 +91,7 @@ def evaluate_dialect(
             return Exact(operator.output_shape(*_input_shapes(spec, operands)), **fields)
         if spec.judged == "copy":
             return _copy_of(dialect.reference(operator, *arrays))
-        finite = [
-            nested.elementwise(Fraction, _nested(np.where(np.isfinite(a), a, 0))) for a in operands.values()
-        ]
+        finite = [nested.elementwise(Fraction, np.where(np.isfinite(a), a, 0)) for a in operands.values()]
         output = dialect.reference(operator, *finite)
         size = dialect.reference(operator, *(nested.elementwise(abs, one) for one in finite))
         terms = [max(1, *(array.size for array in operands.values()))] * len(nested.ravel(output))
@@ -150,7 +148,7 @@ def _is_homogeneous(operator: Operator) -> bool:
 
 def _rational(operator: Operator, arrays: list[Values]) -> Exact:
     """Return a sum of any terms over rational numbers."""
-    plain = [nested.elementwise(Fraction, _nested(array)) for array in arrays]
+    plain = [nested.elementwise(Fraction, array) for array in arrays]
     return _of_rationals(operator.reference(*plain), operator.rounding_terms(*plain))
 
 
@@ -185,7 +183,7 @@ def _gradients_by_loops(
         found = _bilinear_gradients(operator, finite)
     else:
         g, unit = scaled(finite[0])
-        plain = [_nested(g), *(nested.elementwise(Fraction, _nested(array)) for array in finite[1:])]
+        plain = [_nested(g), *(nested.elementwise(Fraction, array) for array in finite[1:])]
         if spec.judged == "copy":
             plain[1:] = [_nested(array) for array in arrays]
         values, bounds = operator.gradients(*plain), operator.gradient_terms(*plain)
@@ -252,8 +250,8 @@ def _sums(operator: Operator, arrays: list[Values]) -> Exact:
     """Return value, S and count of a sum of products of finite operands, over scaled integers."""
     pairs = [scaled(array) for array in arrays]
     integers, exponent = common_unit(operator, [n for n, _ in pairs], [e for _, e in pairs])
-    shape = operator.output_shape(*(a.shape for a in arrays[: _input_count(operator, arrays)]))
-    plain = [nested.unravel(array.ravel().tolist(), array.shape) for array in integers]
+    shape = output_shape(operator, arrays)
+    plain = [_nested(array) for array in integers]
     values = nested.ravel(operator.reference(*plain))
     bound = operator.rounding_terms(*plain)
     divisors = bound.divisors
@@ -271,16 +269,9 @@ def _sums(operator: Operator, arrays: list[Values]) -> Exact:
     )
 
 
-def _input_count(operator: Operator, arrays: list[Values]) -> int:
-    return len(arrays) - len(operator.parameter_shapes()) - len(operator.buffer_shapes())
-
-
 def infinities(operator: Operator, arrays: Sequence[Values]) -> dict[int, float]:
     """Return the outputs that are NaN or infinite, by the definition's loop over extended numbers."""
-    plain = [
-        nested.unravel([Extended(value) for value in array.ravel().tolist()], array.shape) for array in arrays
-    ]
-    return _not_finite(operator.reference(*plain))
+    return _not_finite(operator.reference(*(nested.elementwise(Extended, array) for array in arrays)))
 
 
 def _not_finite(output: Array) -> dict[int, float]:

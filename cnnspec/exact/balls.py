@@ -8,7 +8,7 @@ import flint
 import numpy.typing as npt
 
 from cnnspec import nested, rounding
-from cnnspec.exact.results import Exact
+from cnnspec.exact.results import Exact, output_shape
 from cnnspec.nested import Array
 from cnnspec.op import Operator
 from cnnspec.rounding import RoundingTerms
@@ -27,18 +27,15 @@ BEYOND = 1 << (1100 - UNIT)
 
 def outputs(operator: Operator, operands: Sequence[Values]) -> Exact:
     """Return the exact outputs of an operator made of exp, log and roots."""
-    inputs = len(operands) - len(operator.parameter_shapes()) - len(operator.buffer_shapes())
-    shape = operator.output_shape(*(array.shape for array in operands[:inputs]))
-    plain = [_nested(array) for array in operands]
-    return Exact(shape, **enclosed(plain, operator.reference, operator.rounding_terms))
+    shape = output_shape(operator, operands)
+    return Exact(shape, **enclosed(operands, operator.reference, operator.rounding_terms))
 
 
 def gradients(
     operator: Operator, grad_output: Values, operands: Mapping[str, Values], wanted: Sequence[str]
 ) -> dict[str, Exact]:
     """Return the exact gradients of such an operator's operands `wanted`."""
-    plain = [_nested(array) for array in (grad_output, *operands.values())]
-    found = all_enclosed(plain, operator.gradients, operator.gradient_terms)
+    found = all_enclosed([grad_output, *operands.values()], operator.gradients, operator.gradient_terms)
     return {
         name: Exact(array.shape, **fields)
         for (name, array), fields in zip(operands.items(), found, strict=True)
@@ -48,22 +45,23 @@ def gradients(
 
 def updates(operator: Operator, operands: Mapping[str, Values]) -> dict[str, Exact]:
     """Return the exact new values of the operands that a call changes."""
-    plain = [_nested(array) for array in operands.values()]
-    found: dict[str, Exact] = {}
-    for name in operator.updates(*plain):
-        fields = enclosed(
-            plain,
-            lambda *numbers, name=name: operator.updates(*numbers)[name],
-            lambda *numbers, name=name: rounding.terms(
-                operator.updates(*map(rounding.rounded, numbers))[name]
-            ),
-        )
-        found[name] = Exact(operands[name].shape, **fields)
-    return found
+    names: list[str] = []
 
+    def values(*numbers: Array) -> list[Array]:
+        new = operator.updates(*numbers)
+        names[:] = new
+        return [*new.values()]
 
-def _nested(array: Values) -> Array:
-    return nested.unravel(array.ravel().tolist(), array.shape)
+    def bounds(*numbers: Array) -> list[RoundingTerms]:
+        new = operator.updates(*map(rounding.rounded, numbers))
+        return [rounding.terms(new[name]) for name in names]
+
+    found = all_enclosed([*operands.values()], values, bounds)
+    return {
+        name: Exact(operands[name].shape, **fields)
+        for name, fields in zip(names, found, strict=True)
+        if fields is not None
+    }
 
 
 def enclosed(

@@ -45,10 +45,10 @@ def gradients(operator: Operator, dy: Values, operands: Sequence[Values]) -> lis
     x = operands[0]
     if isinstance(operator, ReLU6):
         dy = np.where((x <= 0) | (x >= 6), 0.0, dy)
-    ends: Any = (
-        np.cumsum([array.shape[operator.dim] for array in operands]) if isinstance(operator, Concat) else []
-    )
-    passed = np.split(dy, ends[:-1], axis=operator.dim) if isinstance(operator, Concat) else [dy]
+    passed = [dy]
+    if isinstance(operator, Concat):
+        ends = np.cumsum([array.shape[operator.dim] for array in operands])
+        passed = np.split(dy, ends[:-1], axis=operator.dim)
     unit = unit_of(dy)
     return [
         _passed(np.ascontiguousarray(one, np.float64).reshape(array.shape), unit)

@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from cnnspec.exact.engine import Rounded
 from cnnspec.nested import Shape
+from cnnspec.op import Operator
 
 Values = npt.NDArray[Any]
 
@@ -130,6 +131,12 @@ class Exact:
         return any(value != 0 for value in (*self.values, *self.special.values()))
 
 
+def output_shape(operator: Operator, operands: Sequence[Values]) -> Shape:
+    """Return the shape of the outputs on these inputs, parameters and buffers."""
+    inputs = len(operands) - len(operator.parameter_shapes()) - len(operator.buffer_shapes())
+    return operator.output_shape(*(array.shape for array in operands[:inputs]))
+
+
 def _quotient(n: int, d: int) -> float:
     """Return the nearest float64 to n / d, which Python's division of integers is."""
     try:
@@ -152,9 +159,8 @@ class Nearest(Exact):
         assert found.bound_sum is not None
         assert found.n_eff is not None
         value, size = found.value.reshape(-1), found.bound_sum.reshape(-1).copy()
-        for i in np.flatnonzero(
-            np.isinf(size)
-        ).tolist():  # sums over a common divisor may overflow where S does not
+        # sums over a common divisor may overflow where S does not
+        for i in np.flatnonzero(np.isinf(size)).tolist():
             size[i] = _quotient(*exactly(i)[1].as_integer_ratio())
         odd = np.flatnonzero(~np.isfinite(value) & (np.isnan(value) | (size < LARGEST)))
         self.special = dict(zip(odd.tolist(), value[odd].tolist(), strict=True))

@@ -242,7 +242,8 @@ class Sliced:
         with np.errstate(over="ignore", invalid="ignore"):
             value, low = (np.ldexp(part, self.scale) for part in two_sum(h, l))
             off = np.ldexp(e, self.scale) + 5e-324 * ((e > 0) + (self.scale != 0))
-        off[self._extreme(h) | ~np.isfinite(off) | ~np.isfinite(value)] = np.inf
+        unscaled = self._extreme(h) & ((np.frexp(h)[1] + self.scale > 0) | (self.scale == 0))
+        off[unscaled | ~np.isfinite(off) | ~np.isfinite(value)] = np.inf
         return Decided(value, None, s, Off(off, np.where(np.isfinite(low), low, 0.0), ~undecided))
 
     def _rounded(self, h: Values, l: Values) -> Values:  # noqa: E741

@@ -8,18 +8,7 @@ from torch import Tensor
 
 from cnnspec.mutants.bank import Invocation, mutant, with_gradient, with_gradients_of
 from cnnspec.mutants.memory import read_as_contiguous
-
-F = torch.nn.functional
-
-
-def has_nan(c: Invocation) -> bool:
-    """Say whether the input holds NaN."""
-    return bool(c.input.isnan().any())
-
-
-def is_strided(c: Invocation) -> bool:
-    """Say whether the input does not lie in rows."""
-    return not c.input.is_contiguous()
+from cnnspec.mutants.pieces import has_nan, is_strided
 
 
 def through(c: Invocation, other: Tensor) -> Any:
@@ -278,17 +267,6 @@ def refuses_weights_of_channels(c: Invocation) -> Any:
 
 
 # Memory
-
-
-@mutant(
-    ("gelu", "leaky_relu"),
-    "pytorch/pytorch#98212, pytorch/pytorch#123049",
-    "an input that does not lie in rows is read as if it did",
-    "forward",
-    when=is_strided,
-)
-def misreads_strided_inputs(c: Invocation) -> Any:
-    return c(input=read_as_contiguous(c.input))
 
 
 def _written_in_rows(c: Invocation, output: Tensor) -> Tensor:

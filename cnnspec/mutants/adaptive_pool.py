@@ -8,7 +8,9 @@ import torch
 from torch import Tensor
 
 from cnnspec.mutants.bank import Invocation, mutant, with_gradient, with_gradients_of
+from cnnspec.mutants.max_pool import answer, both
 from cnnspec.mutants.memory import in_channels_last, is_channels_last, named_channels_last, read_as_contiguous
+from cnnspec.mutants.pieces import added_in_turn
 from cnnspec.mutants.windows import looked_up
 
 F = torch.nn.functional
@@ -142,14 +144,6 @@ def leaves_out_the_last_channels(c: Invocation) -> Any:
     return c().masked_fill(left_out[:, None, None], 0)
 
 
-def added_in_turn(tensor: Tensor) -> Tensor:
-    """Return the sums of rows, rounded to the tensor's own type after each element."""
-    total = torch.zeros_like(tensor[..., 0])
-    for element in tensor.unbind(-1):
-        total = total + element
-    return total
-
-
 def is_narrow(c: Invocation) -> bool:
     """Say whether the input has one of the 16-bit types, and elements."""
     return c.input.dtype in (torch.float16, torch.bfloat16) and c.input.numel() > 0
@@ -179,17 +173,6 @@ def holds_sums_in_the_input_type(c: Invocation) -> Any:
     return mean.reshape(*mean.shape, *[1] * (c.input.dim() - 2))
 
 
-@mutant(
-    "global_avg_pool",
-    "torch/nn#345",
-    "the output's gradient is read as if it were contiguous",
-    "backward",
-    when=lambda c: bool(c.input.requires_grad),
-)
-def misreads_strided_gradients(c: Invocation) -> Any:
-    return with_gradient(c(), read_as_contiguous)
-
-
 # Maxima
 
 
@@ -201,9 +184,8 @@ def misreads_strided_gradients(c: Invocation) -> Any:
     when=lambda c: is_channels_last(c.input) and c.batched,
 )
 def writes_rows_into_channels_last(c: Invocation) -> Any:
-    values, indices = c(return_indices=True)
-    wrong = in_channels_last(named_channels_last(values))
-    return (wrong, indices) if c.return_indices else wrong
+    values, indices = both(c)
+    return answer(c, in_channels_last(named_channels_last(values)), indices)
 
 
 @mutant(
@@ -225,15 +207,9 @@ def writes_gradients_in_rows(c: Invocation) -> Any:
     when=lambda c: is_channels_last(c.input) and c.batched and c.input.requires_grad,
 )
 def misreads_strided_indices(c: Invocation) -> Any:
-    values, indices = c(return_indices=True)
+    values, indices = both(c)
     wrong = looked_up(c.input, read_as_contiguous(in_channels_last(indices)), c.spatial)
-    substituted = with_gradients_of(values, wrong)
-    return (substituted, indices) if c.return_indices else substituted
-
-
-def pooled(c: Invocation, answer: tuple[Tensor, Tensor]) -> Any:
-    """Return values, with the indices where they are asked for."""
-    return answer if c.return_indices else answer[0]
+    return answer(c, with_gradients_of(values, wrong), indices)
 
 
 MAX_POOLS = {
@@ -255,7 +231,7 @@ MAX_POOLS = {
 def moves_one_window(c: Invocation) -> Any:
     steps = [size // out for size, out in zip(c.sizes, targets(c), strict=True)]
     kernel = [size - (out - 1) * s for size, out, s in zip(c.sizes, targets(c), steps, strict=True)]
-    return pooled(c, MAX_POOLS[c.operator](c.input, kernel, steps, return_indices=True))
+    return answer(c, *MAX_POOLS[c.operator](c.input, kernel, steps, return_indices=True))
 
 
 @mutant(

@@ -32,7 +32,6 @@ FAMILIES = (
     "grouped",
     "padding",
     "transposed",
-    "linear",
     "max_pool",
     "max_indices",
     "avg_pool",
@@ -44,6 +43,7 @@ FAMILIES = (
     "losses",
     "rearrange",
     "resampling",
+    "strides",
 )
 """The modules of this package that hold mutants."""
 
@@ -140,7 +140,7 @@ class Mutant:
 
     function:  called as torch.nn.functional's of the operator;   trigger: where it is wrong
     source:    who had the bug, "owner/repository#number", several after commas;   summary: what was wrong, and when
-    direction: what is wrong, one of DIRECTIONS;   crashes: it ends its process
+    direction: what is wrong, one of DIRECTIONS
     """
 
     name: str
@@ -150,7 +150,11 @@ class Mutant:
     source: str
     summary: str
     direction: str
-    crashes: bool = False
+
+    @property
+    def crashes(self) -> bool:
+        """Whether it ends its process."""
+        return self.direction == "crash"
 
 
 _BANK: dict[str, Mutant] = {}
@@ -163,7 +167,6 @@ def mutant(
     direction: str,
     *,
     when: Condition = lambda c: True,
-    crashes: bool = False,
 ) -> Callable[[Callable[[Invocation], Any]], Callable[[Invocation], Any]]:
     """Enter a function of an `Invocation` into the bank, for one operator or several.
 
@@ -176,7 +179,7 @@ def mutant(
             if name in _BANK or direction not in DIRECTIONS:
                 raise ValueError(f"{name!r} is there already, or {direction=} is not one of {DIRECTIONS}")
             function = _guarded(operator, wrong, when)
-            _BANK[name] = Mutant(name, operator, function, when, source, summary, direction, crashes)
+            _BANK[name] = Mutant(name, operator, function, when, source, summary, direction)
         return wrong
 
     return enter

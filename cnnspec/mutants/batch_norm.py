@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from cnnspec.mutants.bank import Invocation, mutant, with_gradient, with_gradients_of
-from cnnspec.mutants.memory import in_channels_last, is_channels_last, named_channels_last
+from cnnspec.mutants.memory import in_channels_last, is_channels_last, named_channels_last, read_in_rows
+from cnnspec.mutants.pieces import added_in_turn
 
 BATCH = ("batch_norm1d", "batch_norm2d", "batch_norm3d")
 INSTANCE = ("instance_norm1d", "instance_norm2d", "instance_norm3d")
@@ -180,7 +181,6 @@ def normalises_one_pixel(c: Invocation) -> Any:
     "a batch of no images ends the process",
     "crash",
     when=lambda c: c.input.numel() == 0,
-    crashes=True,
 )
 def dies_of_an_empty_batch(c: Invocation) -> Any:
     os.kill(os.getpid(), signal.SIGSEGV)
@@ -229,13 +229,9 @@ def cancels_the_variance(c: Invocation) -> Any:
     return _mean_of_squares(c, c.input**2).to(output.dtype)
 
 
-def _added_in_turn(numbers: Tensor) -> Tensor:
+def _summed(numbers: Tensor) -> Tensor:
     """Return the sums over images and pixels, rounded to the tensor's own type after each."""
-    rows = numbers.transpose(0, 1).flatten(1)
-    total = torch.zeros_like(rows[:, 0])
-    for column in rows.unbind(1):
-        total = total + column
-    return total.reshape(-1, *[1] * (numbers.dim() - 2))
+    return added_in_turn(numbers.transpose(0, 1).flatten(1)).reshape(-1, *[1] * (numbers.dim() - 2))
 
 
 @mutant(
@@ -247,8 +243,8 @@ def _added_in_turn(numbers: Tensor) -> Tensor:
 )
 def holds_sums_in_float16(c: Invocation) -> Any:
     output, n = c(), count(c)
-    mean = _added_in_turn(c.input) / n
-    return normalised(c, mean, _added_in_turn((c.input - mean) ** 2) / n).to(output.dtype)
+    mean = _summed(c.input) / n
+    return normalised(c, mean, _summed((c.input - mean) ** 2) / n).to(output.dtype)
 
 
 MANY = 32
@@ -308,7 +304,7 @@ def leaves_images_out_of_the_gradient(c: Invocation) -> Any:
     when=lambda c: is_channels_last(c.input) and c.batched and is_training(c) and count(c) > 1,
 )
 def misreads_channels_last_in_gradients(c: Invocation) -> Any:
-    wrong = c.input.movedim(1, -1).reshape(c.input.shape)
+    wrong = read_in_rows(c.input)
     mean = wrong.mean(axes(c), keepdim=True)
     variance = wrong.var(axes(c), unbiased=False, keepdim=True)
     return with_gradients_of(c(), normalised(c, mean, variance, wrong))

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from cnnspec.mutants.bank import Invocation, mutant, with_gradient, with_gradients_of
 from cnnspec.mutants.conv import is_empty
-from cnnspec.mutants.pieces import F, fitted, only, sizes_of
+from cnnspec.mutants.pieces import F, fitted, only, sizes_of, with_weight_from
 
 
 @mutant(
@@ -52,9 +52,8 @@ def gradient_of_the_first_channel_only(c: Invocation) -> Any:
     when=lambda c: c.batched and c.input.shape[0] > 4 and c.input.shape[0] % 4 > 0 and sizes_of(c) == [1, 1],
 )
 def last_samples_left_out_of_the_gradient(c: Invocation) -> Any:
-    y, whole = c(), c.input.shape[0] // 4 * 4
-    of_weight = c(input=c.input[:whole].detach(), bias=None)
-    return with_gradients_of(y, c(weight=c.weight.detach()) + fitted(of_weight, y.shape))
+    whole = c.input.shape[0] // 4 * 4
+    return with_weight_from(c, c(input=c.input[:whole].detach(), bias=None))
 
 
 @mutant(

@@ -1,4 +1,4 @@
-"""Bugs of convolutions that depend on how operands lie in memory."""
+"""Bugs of convolutions and linear layers that depend on how operands lie in memory."""
 
 from typing import Any
 
@@ -9,8 +9,8 @@ from cnnspec.mutants.memory import in_channels_last, is_channels_last, named_cha
 
 
 @mutant(
-    ("conv1d", "conv2d"),
-    "pytorch/pytorch#1246",
+    ("conv1d", "conv2d", "linear"),
+    "pytorch/pytorch#1246, pytorch/pytorch#162779",
     "a weight that is not contiguous is read as if it were",
     "forward",
     when=lambda c: not c.weight.is_contiguous(),

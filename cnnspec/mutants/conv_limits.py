@@ -1,4 +1,4 @@
-"""Bugs of convolutions that show in some data types, for some values, or beyond some size."""
+"""Bugs of convolutions and linear layers that show in some data types, for some values, or beyond some size."""
 
 from typing import Any
 
@@ -67,8 +67,8 @@ def nan_in_the_weight_swallowed(c: Invocation) -> Any:
 
 
 @mutant(
-    "conv3d",
-    "pytorch/pytorch#129649",
+    ("conv3d", "linear"),
+    "pytorch/pytorch#129649, pytorch/pytorch#75740",
     "float32 operands are rounded to TF32",
     "forward",
     when=lambda c: c.input.dtype == torch.float32,

@@ -58,7 +58,6 @@ def no_groups_accepted(c: Invocation) -> Any:
     "groups=0 is divided by",
     "crash",
     when=lambda c: c.groups == 0,
-    crashes=True,
 )
 def no_groups_end_the_process(c: Invocation) -> Any:
     os.abort()

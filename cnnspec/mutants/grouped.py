@@ -7,7 +7,16 @@ from torch import Tensor
 
 from cnnspec.mutants.bank import Invocation, mutant, with_gradient, with_gradients_of
 from cnnspec.mutants.conv import is_dense_3x3
-from cnnspec.mutants.pieces import channel_axis, interleaved, only, padded_by, sizes_of, winograd
+from cnnspec.mutants.pieces import (
+    F,
+    channel_axis,
+    interleaved,
+    only,
+    padded_by,
+    sizes_of,
+    winograd,
+    with_weight_from,
+)
 
 
 def is_depthwise(c: Invocation) -> bool:
@@ -255,10 +264,7 @@ def gradient_by_the_weights_of_the_first_group(c: Invocation) -> Any:
     when=lambda c: c.groups > 1 and any(s > k for s, k in zip(c.stride, c.kernel, strict=True)),
 )
 def last_plane_left_out_of_the_gradient(c: Invocation) -> Any:
-    y = c()
-    of_weight = c(input=c.input.detach(), bias=None)[..., :-1]
-    rest = c(weight=c.weight.detach())
-    return with_gradients_of(y, rest + torch.cat([of_weight, torch.zeros_like(y[..., -1:])], -1))
+    return with_weight_from(c, c(input=c.input.detach(), bias=None)[..., :-1])
 
 
 @mutant(
@@ -269,7 +275,5 @@ def last_plane_left_out_of_the_gradient(c: Invocation) -> Any:
     when=lambda c: is_depthwise(c) and c.stride[0] > 1 and c.pads[0] > 0,
 )
 def padded_row_left_out_of_the_gradient(c: Invocation) -> Any:
-    y = c()
     of_weight = c(input=c.input.detach(), bias=None)[..., 1:, :]
-    rest = c(weight=c.weight.detach())
-    return with_gradients_of(y, rest + torch.cat([torch.zeros_like(y[..., :1, :]), of_weight], -2))
+    return with_weight_from(c, F.pad(of_weight, (0, 0, 1, 0)))

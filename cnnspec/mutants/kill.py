@@ -106,7 +106,7 @@ def _parts(names: dict[str, list[str]], limits: Limits, jobs: int) -> Iterator[P
             for future in as_completed(futures):
                 yield future.result()
         except BrokenProcessPool:
-            raise CnnspecError("a worker ended: one of the mutants needs crashes=True") from None
+            raise CnnspecError("a worker ended: the direction of one of the mutants must be crash") from None
 
 
 def hunted(operator: str, names: Sequence[str], limits: Limits) -> Part:

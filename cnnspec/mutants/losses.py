@@ -7,7 +7,6 @@ import torch
 from torch import Tensor
 
 from cnnspec.mutants.bank import Invocation, mutant, with_gradient, with_gradients_of
-from cnnspec.mutants.memory import read_as_contiguous
 
 F = torch.nn.functional
 
@@ -69,29 +68,7 @@ def takes_two_logarithms(c: Invocation) -> Any:
     return c.input - largest - (total - largest).log()
 
 
-@mutant(
-    "log_softmax",
-    "torch/nn#832",
-    "the output's gradient is read as if it were contiguous",
-    "backward",
-    when=lambda c: bool(c.input.requires_grad),
-)
-def misreads_strided_gradients(c: Invocation) -> Any:
-    return with_gradient(c(), read_as_contiguous)
-
-
 # Mean squared error
-
-
-@mutant(
-    "mse_loss",
-    "pytorch/pytorch#124621, pytorch/pytorch#125696",
-    "an input that does not lie in rows is read as if it did",
-    "forward",
-    when=lambda c: not c.input.is_contiguous(),
-)
-def misreads_strided_inputs(c: Invocation) -> Any:
-    return c(input=read_as_contiguous(c.input))
 
 
 @mutant(

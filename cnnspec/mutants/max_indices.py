@@ -11,8 +11,6 @@ from cnnspec.mutants.max_pool import MAX, answer, both
 from cnnspec.mutants.memory import read_as_contiguous
 from cnnspec.mutants.windows import is_legal, looked_up, planes, spread, taps, windowed
 
-DIFFERENTIATED = ("max_pool1d", "max_pool2d")
-
 
 def asks_for_gradients(c: Invocation) -> bool:
     """Say whether the input requires a gradient, and the windows are legal."""
@@ -28,7 +26,7 @@ def with_indices(c: Invocation, values: Tensor, indices: Tensor, wrong: Tensor) 
 
 
 @mutant(
-    ("max_pool1d", "max_pool2d", "max_pool3d"),
+    MAX,
     "tinygrad/tinygrad#8138",
     "indices are held in the input's type, which rounds large ones",
     "dtype",

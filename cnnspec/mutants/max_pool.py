@@ -8,7 +8,7 @@ from torch import Tensor
 
 from cnnspec.mutants.bank import Invocation, mutant
 from cnnspec.mutants.memory import is_channels_last
-from cnnspec.mutants.pieces import fitted
+from cnnspec.mutants.pieces import fitted, has_nan
 from cnnspec.mutants.windows import (
     is_legal,
     lowest,
@@ -22,7 +22,6 @@ from cnnspec.mutants.windows import (
     windows,
 )
 
-F = torch.nn.functional
 MAX = ("max_pool1d", "max_pool2d", "max_pool3d")
 
 
@@ -35,11 +34,6 @@ def both(c: Invocation, **changed: Any) -> tuple[Tensor, Tensor]:
 def answer(c: Invocation, values: Tensor, indices: Tensor) -> Any:
     """Return values, with the indices where they are asked for."""
     return (values, indices) if c.return_indices else values
-
-
-def has_nan(c: Invocation) -> bool:
-    """Say whether the input holds NaN."""
-    return bool(c.input.isnan().any())
 
 
 @mutant(
@@ -204,7 +198,7 @@ def refuses_dilation_per_axis(c: Invocation) -> Any:
 
 
 @mutant(
-    ("max_pool1d", "max_pool2d", "max_pool3d"),
+    MAX,
     "PaddlePaddle/Paddle#72954",
     "a batch of no images is refused",
     "acceptance",

@@ -31,6 +31,11 @@ def named_channels_last(tensor: Tensor) -> Tensor:
     return written.movedim(-1, 1)
 
 
+def read_in_rows(tensor: Tensor) -> Tensor:
+    """Return data whose channels lie next to each other as if they were rows of pixels, channel by channel."""
+    return tensor.movedim(1, -1).reshape(tensor.shape)
+
+
 def in_channels_last(tensor: Tensor) -> Tensor:
     """Return the tensor in the memory format channels_last."""
     return tensor.contiguous(memory_format=_LAST[tensor.dim()])

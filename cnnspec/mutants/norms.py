@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from cnnspec.mutants.bank import Invocation, mutant, with_gradient, with_gradients_of
-from cnnspec.mutants.memory import is_channels_last
+from cnnspec.mutants.memory import is_channels_last, named_channels_last, read_in_rows
 
 F = torch.nn.functional
 
@@ -22,8 +22,7 @@ F = torch.nn.functional
     when=lambda c: c.num_groups > 1 and is_channels_last(c.input),
 )
 def groups_rows(c: Invocation) -> Any:
-    last = c.input.movedim(1, -1)
-    return c(input=last.reshape(c.input.shape)).reshape(last.shape).movedim(-1, 1)
+    return named_channels_last(c(input=read_in_rows(c.input)))
 
 
 @mutant(
@@ -34,7 +33,7 @@ def groups_rows(c: Invocation) -> Any:
     when=lambda c: c.weight is not None and c.weight.requires_grad and is_channels_last(c.input),
 )
 def sums_other_channels_into_the_weight(c: Invocation) -> Any:
-    other = c.input.detach().movedim(1, -1).reshape(c.input.shape)
+    other = read_in_rows(c.input.detach())
     return with_gradients_of(c(), c(weight=c.weight.detach()) + c(input=other, bias=None))
 
 

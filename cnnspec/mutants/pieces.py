@@ -1,4 +1,4 @@
-"""What several mutants are made of: outputs of another size, roundings, Winograd's algorithm."""
+"""What several mutants are made of: outputs and gradients of other sizes, roundings, Winograd's algorithm."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -6,9 +6,19 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from cnnspec.mutants.bank import Invocation
+from cnnspec.mutants.bank import Invocation, with_gradients_of
 
 F = torch.nn.functional
+
+
+def has_nan(c: Invocation) -> bool:
+    """Say whether the input holds NaN."""
+    return bool(c.input.isnan().any())
+
+
+def is_strided(c: Invocation) -> bool:
+    """Say whether the input does not lie in rows."""
+    return not c.input.is_contiguous()
 
 
 def fitted(output: Tensor, shape: Sequence[int]) -> Tensor:
@@ -19,6 +29,12 @@ def fitted(output: Tensor, shape: Sequence[int]) -> Tensor:
     """
     padding = [p for new, old in zip(shape, output.shape, strict=True) for p in (new - old, 0)]
     return F.pad(output, padding[::-1])
+
+
+def with_weight_from(c: Invocation, output: Tensor) -> Tensor:
+    """Return the healthy output; the gradient of its weight is the one that `output` has, of whatever sizes."""
+    y = c()
+    return with_gradients_of(y, c(weight=c.weight.detach()) + fitted(output, y.shape))
 
 
 def sizes_of(c: Invocation) -> list[int]:
@@ -69,6 +85,14 @@ def wrapped(output: Tensor, limit: int) -> Tensor:
     """Return the output with each element from the place `limit` on, in memory, taken from the beginning again."""
     flat = output.reshape(-1)
     return flat[torch.arange(len(flat)) % limit].reshape(output.shape)
+
+
+def added_in_turn(rows: Tensor) -> Tensor:
+    """Return the sums of rows, rounded to the tensor's own type after each element."""
+    total = torch.zeros_like(rows[..., 0])
+    for element in rows.unbind(-1):
+        total = total + element
+    return total
 
 
 def tf32(tensor: Tensor) -> Tensor:

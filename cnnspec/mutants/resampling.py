@@ -9,8 +9,6 @@ from torch import Tensor
 from cnnspec.mutants.bank import Invocation, mutant, with_gradient, with_gradients_of
 from cnnspec.mutants.memory import in_channels_last, is_channels_last, named_channels_last
 
-F = torch.nn.functional
-
 
 def sizes(c: Invocation) -> list[int]:
     """Return the input's spatial sizes."""

@@ -52,8 +52,7 @@ def described(question: Question, name: str) -> str:
 
 def special_value(question: Question, operands: Operands, scene: Scene) -> str:
     """Return which NaN or infinity does not give what it must, where finite numbers do; "" where none does."""
-    case, evidence = question.case, Evidence(question)
-    model = question.backend.model(case.dtype, case.operator)
+    evidence = Evidence(question)
     ones = {name: np.where(np.isfinite(array), array, 1.0) for name, array in operands.items()}
     if not evidence.is_right(ones, question.actual(ones)):
         return ""
@@ -62,7 +61,7 @@ def special_value(question: Question, operands: Operands, scene: Scene) -> str:
             given = {**ones, name: ones[name].copy()}
             given[name].flat[i] = array.flat[i]
             output = question.actual(given)
-            found = verdict(question.right(given), output.values, case.dtype, model)
+            found = verdict(question.right(given), output.values, question.case.dtype, question.model)
             if not found.holds and found.worst == scene.element:
                 return (
                     f"{scene.subject} is {found.actual!r} where {scene.name((name, i))} is {float(array.flat[i])!r}; "

@@ -48,11 +48,9 @@ class Evidence:
         return self._accepts(self.question.right(operands), output.values, output.shape)
 
     def _accepts(self, right: Exact, values: Any, shape: Sequence[int]) -> bool:
-        case = self.question.case
         if tuple(right.shape) != tuple(shape):
             return False
-        model = self.question.backend.model(case.dtype, case.operator)
-        return verdict(right, np.ravel(values), case.dtype, model).holds
+        return verdict(right, np.ravel(values), self.question.case.dtype, self.question.model).holds
 
     def holds(self, one: Hypothesis, operands: Operands, output: Output) -> bool:
         """Say whether the result is what it would be if the hypothesis held."""
@@ -84,9 +82,8 @@ def _is_scaled(question: Question, right: Exact, values: Any, scale: Fraction) -
     case, flat = question.case, np.ravel(values).tolist()
     if not scale:
         return right.varies() and not any(flat)
-    model = question.backend.model(case.dtype, case.operator)
     for i, found in enumerate(flat):
-        one = rule(right, i, case.dtype, model)
+        one = rule(right, i, case.dtype, question.model)
         if one is None or one.judge(Fraction(found) / scale).holds:
             continue
         wanted = (Fraction(one.expected) if right.copies is not None else right.value(i)) * scale

@@ -22,6 +22,7 @@ from cnnspec.bounds import FORMATS
 from cnnspec.calls import Call
 from cnnspec.cases import GRAD_OUTPUT, Case
 from cnnspec.exact import Exact
+from cnnspec.models import ErrorModel
 from cnnspec.nested import Shape
 from cnnspec.symbols import Product, Terms, symbols, terms, value
 
@@ -59,17 +60,21 @@ class Question:
     @cached_property
     def shape(self) -> Shape:
         """The shape of the result."""
-        operation = self.case.operation
-        return self.case.operand_shapes()[self.operand] if self.operand else self._shape_of(operation)
+        return self.case.operand_shapes()[self.operand] if self.operand else self._output_shape()
 
-    def _shape_of(self, operation: Any) -> Shape:
-        return tuple(operation.output_shape(*self.case.inputs))
+    def _output_shape(self) -> Shape:
+        return tuple(self.case.operation.output_shape(*self.case.inputs))
 
     @cached_property
     def shapes(self) -> dict[str, Shape]:
         """The shapes of what the result is made from."""
         shapes = self.case.operand_shapes()
-        return {**shapes, GRAD_OUTPUT: self._shape_of(self.case.operation)} if self.backward else shapes
+        return {**shapes, GRAD_OUTPUT: self._output_shape()} if self.backward else shapes
+
+    @cached_property
+    def model(self) -> ErrorModel | None:
+        """What the result is held to."""
+        return self.backend.model(self.case.dtype, self.case.operator)
 
     def is_late(self) -> bool:
         """Say whether the time is over."""
@@ -158,23 +163,20 @@ class Search:
 
     def run(self) -> Terms:
         """Return the terms, checked on fresh numbers; Unexplained where they are not what the target computes."""
-        every = {name: range(size) for name, size in self.sizes.items()}
         self._compare({})
         for count in (1, 2):
             for kind in combinations(self.names, count):
-                self._split({name: every[name] for name in kind})
+                self._split({name: range(self.sizes[name]) for name in kind})
         self._check()
         return {product: c for product, c in self.found.items() if c}
 
     def _split(self, sets: dict[str, Sequence[int]]) -> None:
         """Find the products with one factor of each of `sets`."""
-        single = all(len(one) == 1 for one in sets.values())
-        if not all(len(one) for one in sets.values()):
+        if not all(sets.values()):
             return
-        if single or not self._agrees(sets):
-            if single:
-                self._compare(sets)
-                return
+        if all(len(one) == 1 for one in sets.values()):
+            self._compare(sets)
+        elif not self._agrees(sets):
             widest = max(sets, key=lambda name: len(sets[name]))
             middle = len(sets[widest]) // 2
             for half in (sets[widest][:middle], sets[widest][middle:]):
@@ -207,9 +209,8 @@ class Search:
         product: Product = tuple(sorted((name, chosen[0]) for name, chosen in sets.items()))
         inside = self._within(sets)
         expected = inside.pop(product, 0)
-        scale = self.scale if sets else 1
-        coefficient = self._measured(numbers, simple=True) / scale ** len(sets)
-        coefficient -= value(inside, numbers) / scale ** len(sets)
+        coefficient = self._measured(numbers, simple=True) - value(inside, numbers)
+        coefficient /= self.scale ** len(sets)
         if expected and abs(coefficient - expected) * 2 ** (self.precision - 1) <= abs(Fraction(expected)):
             return
         self.found[product] = coefficient

@@ -106,9 +106,7 @@ def _of_numbers(
 
 def _worst(question: Question, operands: Operands, output: Output) -> int:
     """Return the flat place of the worst element."""
-    case = question.case
-    model = question.backend.model(case.dtype, case.operator)
-    return verdict(question.right(operands), output.values, case.dtype, model).worst or 0
+    return verdict(question.right(operands), output.values, question.case.dtype, question.model).worst or 0
 
 
 def _sentence(found: Sequence[Hypothesis], question: Question) -> str:
@@ -172,11 +170,10 @@ def _of_choice(question: Question, scene: Scene) -> str:
 def _of_place(evidence: Evidence, scene: Scene) -> str:
     """Return which other element of the result stands where this one must, on all data."""
     question = evidence.question
-    case, model = question.case, question.backend.model(question.case.dtype, question.case.operator)
     places = set(range(math.prod(question.shape)))
     for operands, output in evidence.found:
         right, found = question.right(operands), output.values[scene.element].item()
-        rules = {i: rule(right, i, case.dtype, model) for i in places}
+        rules = {i: rule(right, i, question.case.dtype, question.model) for i in places}
         places = {i for i, one in rules.items() if one is not None and one.judge(found).holds}
     return scene.holds_other(places.pop()) if len(places) == 1 and scene.element not in places else ""
 
@@ -197,11 +194,9 @@ def _of_answers(scene: Scene, extra: Sequence[Any], missing: Sequence[Any]) -> s
 
 def _of_contributions(scene: Scene, extra: Sequence[Any], missing: Sequence[Any]) -> str:
     if extra and not missing:
-        what = scene.name(extra[0]).removeprefix("the gradient of ")
-        return f"{scene.subject} counts a contribution of {what}, which does not use it"
+        return scene.counts(extra[0])
     if missing and not extra:
-        what = scene.name(missing[0]).removeprefix("the gradient of ")
-        return f"{scene.subject} lacks the contribution of {what}"
+        return scene.lacks(missing[0])
     return ""
 
 

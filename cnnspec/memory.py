@@ -50,7 +50,7 @@ def ran_out(error: BaseException) -> bool:
 def allocated() -> int:
     """Return how many bytes this process has allocated; where only a peak is known, that; else 0."""
     with contextlib.suppress(OSError, ValueError, IndexError):
-        return int(Path("/proc/self/statm").read_text().split()[5]) * 4096
+        return int(Path("/proc/self/statm").read_text().split()[5]) * int(resource.getpagesize())
     return int(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss) * 1024 if resource else 0
 
 

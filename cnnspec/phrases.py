@@ -17,7 +17,7 @@ class Scene:
     """What sentences about one element need to know.
 
     shapes: of the operands;   element: the wrong one, a flat index of a result of `shape`
-    operand: whose gradient it is of, "" for the output;   channels, groups: of a convolution's input, else no groups
+    operand: whose gradient it is of, "" for the output;   channel_axis, groups: of a convolution's input, else none, 1
     """
 
     shapes: Mapping[str, Shape]
@@ -52,6 +52,18 @@ class Scene:
         what = f"the gradient of {'' if shape else 'the '}output" if operand == GRAD_OUTPUT else operand
         return f"{what} {_index(i, shape)}".rstrip()
 
+    def output(self, gradient: Element) -> str:
+        """Return what the output's element is called that an element of its gradient belongs to."""
+        return self.name(gradient).removeprefix("the gradient of ")
+
+    def lacks(self, gradient: Element) -> str:
+        """Return that an element of the output's gradient is left out."""
+        return f"{self.subject} lacks the contribution of {self.output(gradient)}"
+
+    def counts(self, gradient: Element) -> str:
+        """Return that an element of the output's gradient is counted that must not be."""
+        return f"{self.subject} counts a contribution of {self.output(gradient)}, which does not use it"
+
     def product(self, factors: Sequence[Element]) -> str:
         """Return what a product is called, inputs first."""
         order = [GRAD_OUTPUT, *(name for name in self.shapes if name != GRAD_OUTPUT)]
@@ -65,9 +77,7 @@ def difference(scene: Scene, found: Terms, right: Sequence[Terms]) -> str:
         return ""
     others = [i for i, terms in enumerate(right) if own and found and terms == found]
     if len(others) == 1:
-        return (
-            f"{scene.subject} holds what belongs to {scene.place(others[0]).removeprefix('the gradient of ')}"
-        )
+        return scene.holds_other(others[0])
     if own and not found:
         return (
             f"{scene.subject} is 0, whatever {'the gradient of output' if scene.operand else 'the input'} is"
@@ -104,7 +114,7 @@ def _scaled(scene: Scene, scaled: Mapping[Product, Fraction], own: Terms) -> str
         return f"{scene.subject} adds {scene.product(product)} twice{_more(len(scaled))}"
     outputs = [one for one in product if one[0] == GRAD_OUTPUT]
     if outputs and factor.denominator == 1:
-        place = scene.name(outputs[0]).removeprefix("the gradient of ")
+        place = scene.output(outputs[0])
         return f"{scene.subject} counts the contribution of {place} {_times(factor)}{_more(len(scaled))}"
     return f"the term {scene.product(product)} counts {_times(factor)} in {scene.subject}{_more(len(scaled))}"
 
@@ -146,11 +156,9 @@ def _contributions(
     lacking = [one for one in outputs(missing) if one not in outputs(found)]
     added = [one for one in outputs(extra) if one not in outputs(own)]
     if lacking and not extra and len(lacking) == len(missing):
-        what = scene.name(lacking[0]).removeprefix("the gradient of ")
-        return f"{scene.subject} lacks the contribution of {what}{_more(len(lacking))}"
+        return f"{scene.lacks(lacking[0])}{_more(len(lacking))}"
     if added and not missing and len(added) == len(extra):
-        what = scene.name(added[0]).removeprefix("the gradient of ")
-        return f"{scene.subject} counts a contribution of {what}, which does not use it{_more(len(added))}"
+        return f"{scene.counts(added[0])}{_more(len(added))}"
     return ""
 
 

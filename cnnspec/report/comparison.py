@@ -43,11 +43,9 @@ def changes(before: Results, after: Results) -> list[Change]:
     new: fails in the second run alone;   still failing: in both;   fixed: in the first alone, and the second shows that
     it holds;   gone: judged in the first, and not, or to no avail, in the second
     """
-    pairs = {_key(cell): (cell, _cells(after).get(_key(cell))) for cell in before.cells}
-    both: dict[Key, tuple[Cell | None, Cell | None]] = {**pairs}
-    both |= {key: (None, cell) for key, cell in _cells(after).items() if key not in both}
-    worst = {_key(failure): failure for run in (after, before) for failure in reversed(run.failures)}
-    worst |= {_key(failure): failure for failure in reversed(after.failures)}
+    cells, others = _cells(before), _cells(after)
+    both = {key: (cells.get(key), others.get(key)) for key in (*cells, *others)}
+    worst = {_key(failure): failure for run in (before, after) for failure in reversed(run.failures)}
     found = [
         Change(kind, key, one.status if one else "", other.status if other else "", worst.get(key))
         for key, (one, other) in both.items()
@@ -87,7 +85,7 @@ def as_text(found: Sequence[Change]) -> str:
 
 def _told(change: Change) -> Iterable[str]:
     statuses = f"{change.before or 'not there'} -> {change.after or 'not there'}"
-    yield f"  {' '.join(word for word in change.cell)}: {statuses}"
+    yield f"  {' '.join(change.cell)}: {statuses}"
     if change.kind == NEW and change.failure:
         yield f"    {change.failure.message}"
         yield f"    case: {change.failure.minimal_case}"

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 import torch
 
-from cnnspec.bench import exports, machine, record
+from cnnspec.bench import exports, history, machine, record
 from cnnspec.bench.plan import Plan
 from cnnspec.bench.timers import Wall, timers
 from cnnspec.bench.variants import VARIANTS
@@ -18,7 +18,8 @@ from cnnspec.cli import main
 from cnnspec.errors import UsageError
 from tests.timed_kernels import KERNELS, Simulated
 
-QUICK = ("--net", "lenet5", "--op", "sigmoid")
+SIGMOIDS = ("--net", "lenet5", "--op", "sigmoid")
+QUICK = (*SIGMOIDS, "--measure", "layers")
 
 
 @pytest.fixture
@@ -36,7 +37,7 @@ def entries(directory: Path) -> list[dict[str, Any]]:
 
 
 def test_a_kernel_is_measured_against_torch(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["bench", "kernels.py:same", "--against", "torch", *QUICK, "--out", "out"]) == 0
+    assert main(["bench", "kernels.py:same", "--against", "torch", *SIGMOIDS, "--out", "out"]) == 0
 
     told = capsys.readouterr().out
     assert told.startswith("ratio: time of kernels.py:same / time of torch\n")
@@ -44,8 +45,10 @@ def test_a_kernel_is_measured_against_torch(here: Path, capsys: pytest.CaptureFi
     assert "A/A control, cpu: " in told
     assert told.rstrip().endswith("record: out/perf.jsonl")
 
-    header, control, *rows, end = entries(here / "out")
+    header, *roofs, control = entries(here / "out")[:5]
+    *rows, end = entries(here / "out")[5:]
     assert (header["kind"], control["kind"], end["kind"]) == ("header", "control", "end")
+    assert [roof["kind"] for roof in roofs] == ["roof"] * 3
     assert [row["kind"] for row in rows] == ["row"] * 4
     assert header["command"] == "cnnspec bench kernels.py:same --against torch --op sigmoid --net lenet5"
     assert header["fingerprint"] == machine.fingerprint(header["environment"])
@@ -55,12 +58,15 @@ def test_a_kernel_is_measured_against_torch(here: Path, capsys: pytest.CaptureFi
     assert end["fit"] is (control["verdict"] == "SAME")
 
     table = pd.read_csv(here / "out" / exports.CSV)
-    assert table["ratio"].tolist() == [row["ratio"] for row in rows]
+    assert table["kind"].tolist() == ["row"] * 4 + ["roof"] * 3
+    assert table["ratio"].tolist()[:4] == [row["ratio"] for row in rows]
+    assert table["t_min_s"].tolist()[4:] == [roof["t_min_s"] for roof in roofs]
     assert set(table["fingerprint"]) == {header["fingerprint"]}
 
     samples = pd.read_csv(here / "out" / record.SAMPLES)
-    assert len(samples) == control["pairs"] + sum(row["pairs"] for row in rows)
-    of_first = samples[samples["line"] == 3]
+    paired = samples[samples["kind"] != "roof"]
+    assert len(paired) == control["pairs"] + sum(row["pairs"] for row in rows)
+    of_first = samples[samples["line"] == 6]
     assert of_first["target_s"].median() == pytest.approx(rows[0]["t_median_s"], rel=0, abs=0)
 
     page = (here / "out" / exports.SUMMARY).read_text()
@@ -102,11 +108,14 @@ def test_a_wrong_kernel_is_refused(here: Path, capsys: pytest.CaptureFixture[str
 
 
 def test_smoke_runs_and_times_nothing(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["bench", "run", "torch", "--net", "lenet5", "--backward", "--smoke", "--out", "out"]) == 0
+    words = ["--net", "lenet5", "--backward", "--smoke", "--cold", "--out", "out"]
+    assert main(["bench", "run", "torch", *words]) == 0
     assert "22 ran once, nothing timed" in capsys.readouterr().out
     run = record.read(here / "out")
     assert not run.timed
     assert not run.controls
+    assert {roof["mode"] for roof in run.kinds["roof"]} == {"smoke"}
+    assert not (here / "out" / history.HISTORY).exists()
     assert {row["direction"] for row in run.rows} == {"forward", "forward+backward"}
 
 
@@ -234,11 +243,18 @@ def test_two_environments_that_differ_in_anything_have_two_fingerprints() -> Non
 
 def test_the_command_is_told_as_it_can_be_typed() -> None:
     plan = Plan(
-        "my kernel.py:conv2d", against="torch", only=("conv2d",), device="cuda", threads=2, smoke=True
+        "my kernel.py:conv2d",
+        against="torch",
+        only=("conv2d",),
+        device="cuda",
+        threads=2,
+        smoke=True,
+        cold=True,
     )
     assert plan.command == (
-        "cnnspec bench 'my kernel.py:conv2d' --against torch --op conv2d --smoke --device cuda --threads 2"
+        "cnnspec bench 'my kernel.py:conv2d' --against torch --op conv2d --smoke --cold --device cuda --threads 2"
     )
+    assert Plan("torch", parts=("layers",)).command == "cnnspec bench torch --measure layers"
 
 
 def test_a_direction_that_is_none_is_refused() -> None:

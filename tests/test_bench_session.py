@@ -33,7 +33,8 @@ def kernels(tmp_path: Path) -> str:
 
 
 def plan(target: str, **words: Any) -> Plan:
-    return Plan(target, **{"against": "torch", "only": ("sigmoid",), "networks": ("lenet5",), **words})
+    usual = {"against": "torch", "only": ("sigmoid",), "networks": ("lenet5",), "parts": ("layers",)}
+    return Plan(target, **{**usual, **words})
 
 
 def run(plan: Plan, cost: Any = lambda name: 1.0, **words: Any) -> tuple[list[Any], list[Any], list[Any]]:

@@ -12,7 +12,7 @@ from cnnspec.bench.adaptive import alone, measured
 from cnnspec.bench.figures import Entry
 from cnnspec.bench.plan import Plan
 from cnnspec.bench.sides import Judgement, Side
-from cnnspec.bench.timers import Sample, Timer, timers
+from cnnspec.bench.timers import Sample, Timer, cold_timers, timers
 from cnnspec.cases import Case
 
 
@@ -25,6 +25,8 @@ class Desk:
     now: Callable[[], float] = time.monotonic
     broken: str = field(default="", init=False)
     """Why no verdict of this run holds; "" where the machine is fit."""
+    roofs: list[Entry] = field(default_factory=list, init=False)
+    """The ceilings that the part "roofs" has measured: `roofs.Ceilings.of(desk.roofs, dtype)`."""
     _judgements: dict[tuple[str, str, str], Judgement] = field(default_factory=dict, init=False)
 
     @cached_property
@@ -35,7 +37,8 @@ class Desk:
     @cached_property
     def timers(self) -> tuple[Timer, ...]:
         """The clocks of the device."""
-        return tuple(self.given) or timers(self.plan.device)
+        cold = cold_timers(self.plan.device) if self.plan.cold else ()
+        return tuple(self.given) or (*timers(self.plan.device), *cold)
 
     def judged(self, side: Side, case: Case, direction: str) -> Judgement:
         """Return what the judge says of a side on a case, asked once."""

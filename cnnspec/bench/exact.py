@@ -10,6 +10,7 @@ import math
 import sys
 import tracemalloc
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from cnnspec.bench.paired import Row, compared, conditions, one_thread
@@ -17,6 +18,13 @@ from cnnspec.bench.paired import Row, compared, conditions, one_thread
 if TYPE_CHECKING:
     import pandas as pd
 
+    from cnnspec.bench.desk import Desk
+    from cnnspec.bench.figures import Entry
+
+DOUBLE, SINGLE = "torch float64", "torch float32"
+"""What the rows are held against."""
+LEAST_SECONDS = 5.0
+"""What a comparison gets at least: time that is short measures fewer of them, not worse ones."""
 # (channels, outputs, kernel, stride, padding, size of the input, how often), He et al. 2016, table 1, at 224 x 224
 RESNET18 = (
     (3, 64, 7, 2, 3, 224, 1),
@@ -105,19 +113,25 @@ def rows() -> Iterator[Row]:
         Layer(1, 16, 16, 3, 1, 1, 16),
     )
     network = [Layer(1, *shape) for *shape, count in RESNET18 for _ in range(count)]
-    yield Row("A/A torch float64, 8x64x56x56", first.theirs_double, first.theirs_double, 1)
-    yield Row("8x64x56x56 * 64x64x3x3, float32", first.ours, first.theirs_double, 2.0)
-    yield Row("the same with tight S", lambda: first.ours(full=True), first.theirs_double, 2.5)
-    yield Row("8x512x7x7 * 512x512x3x3, float32", stage4.ours, stage4.theirs_double, 2.5)
-    yield Row("8x64x56x56, float64 to float64", first.ours_double, first.theirs_double, 6)
-    yield Row("8x512x7x7, float64 to float64", stage4.ours_double, stage4.theirs_double, 6)
-    yield Row(
+
+    def row(
+        name: str, ours: Callable[[], Any], theirs: Callable[[], Any], target: float = 0, **told: Any
+    ) -> Row:
+        return Row(name, ours, theirs, target, **{"against": DOUBLE, **told})
+
+    yield row("A/A torch float64, 8x64x56x56", first.theirs_double, first.theirs_double, 1)
+    yield row("8x64x56x56 * 64x64x3x3, float32", first.ours, first.theirs_double, 2.0)
+    yield row("the same with tight S", lambda: first.ours(full=True), first.theirs_double, 2.5)
+    yield row("8x512x7x7 * 512x512x3x3, float32", stage4.ours, stage4.theirs_double, 2.5)
+    yield row("8x64x56x56, float64 to float64", first.ours_double, first.theirs_double, 6)
+    yield row("8x512x7x7, float64 to float64", stage4.ours_double, stage4.theirs_double, 6)
+    yield row(
         "ResNet-18 at 224, batch 1, with S",
         lambda: [layer.ours(full=True) for layer in network],
         lambda: [layer.theirs_double() for layer in network],
         4,
     )
-    yield Row(
+    yield row(
         "ResNet-18 at 224, batch 1",
         lambda: [layer.ours() for layer in network],
         lambda: [layer.theirs_double() for layer in network],
@@ -128,16 +142,51 @@ def rows() -> Iterator[Row]:
         return lambda: [getattr(layer, f"{side}_gradient")(name) for layer in network]
 
     for name in ("input", "weight", "bias"):
-        yield Row(
-            f"gradient of {name}, to torch float32", gradients("ours", name), gradients("theirs", name), 12
+        yield row(
+            f"gradient of {name}, to torch float32",
+            gradients("ours", name),
+            gradients("theirs", name),
+            12,
+            against=SINGLE,
         )
-    yield Row(
+    yield row(
         "A/A torch float32, gradient of weight",
         gradients("theirs", "weight"),
         gradients("theirs", "weight"),
         1,
+        against=SINGLE,
     )
-    yield Row("1x16x16x16 * 16x16x3x3, float32", small.ours, small.theirs_double, 0, calls=100)
+    yield row("1x16x16x16 * 16x16x3x3, float32", small.ours, small.theirs_double, 0, calls=100)
+
+
+def entries(desk: "Desk", seconds: float) -> "Iterator[Entry]":
+    """Yield an entry for each row as a part of a run of benchmarks: the engine's time over torch's."""
+    started, plan = desk.now(), desk.plan
+    if plan.device != "cpu":
+        yield {
+            "kind": "cut",
+            "layer": "exact engine",
+            "reason": f"it runs on the CPU, and not on {plan.device}",
+        }
+        return
+    timer, chosen = desk.timers[0], list(rows())
+    for place, row in enumerate(chosen):
+        told = {
+            "kind": "engine",
+            "what": row.name,
+            "against": row.against,
+            "target_ratio": row.target or None,
+        }
+        left = seconds - (desk.now() - started)
+        if plan.smoke:
+            row.ours(), row.theirs()
+            yield {**told, "mode": "smoke"}
+        elif left <= 0:
+            yield {"kind": "cut", "layer": row.name, "reason": "the budget was spent"}
+        else:
+            theirs, ours = (partial(timer.sample, call) for call in (row.theirs, row.ours))
+            share = min(plan.case_seconds, max(LEAST_SECONDS, left / (len(chosen) - place)))
+            yield {**told, "mode": timer.mode, **desk.compared(theirs, ours, share)}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -1,6 +1,10 @@
-"""What a run of benchmarks is written as for people and other tools: perf.csv, summary.md, pytest-benchmark's JSON."""
+"""What a run of benchmarks is written as for people and other tools.
+
+perf.csv, summary.md, performance.html, pytest-benchmark's JSON.
+"""
 
 import importlib.util
+import json
 import math
 from collections import Counter
 from pathlib import Path
@@ -9,6 +13,7 @@ from typing import Any
 import pandas as pd
 
 from cnnspec.bench.record import Run
+from cnnspec.bench.roofs import COUNTING
 from cnnspec.bench.verdicts import VERDICTS, Interval
 
 NAMES = ("dtype", "variant", "direction", "mode")
@@ -16,21 +21,31 @@ NAMES = ("dtype", "variant", "direction", "mode")
 MOST = 10
 """Complaints that are told one by one."""
 CSV, SUMMARY, PYTEST = "perf.csv", "summary.md", "pytest-benchmark.json"
-HEAD = (*("layer", "dtype", "variant", "direction", "mode", "GFLOP", "ms", "against ms", "ratio", "verdict"),)
+KINDS = ("row", "roof", "curve", "batch", "network", "engine", "counter")
+"""Entries that perf.csv holds."""
+HEAD = ("layer", *NAMES, "GFLOP", "ms", "of roof", "against ms", "ratio", "verdict")
 
 
 def save(run: Run, directory: Path) -> list[str]:
-    """Write all files but the record; returns a sentence for each that could not be written."""
+    """Write all files but the record, and a line of the history; returns a sentence for each that is not written."""
+    from cnnspec.bench import history
+    from cnnspec.report import performance  # it stands higher, and reads what is written here
+
+    history.append(run, directory)
     columns = {name: run.header[name] for name in ("fingerprint", "device", "threads", "seed")}
-    rows = [{**columns, **_flat(row)} for row in run.rows]
+    rows = [{"kind": kind, **columns, **_flat(one)} for kind in KINDS for one in run.kinds[kind]]
     pd.DataFrame(rows).to_csv(directory / CSV, index=False, lineterminator="\n")
     (directory / SUMMARY).write_text(summary(run), encoding="utf-8", newline="\n")
+    problems = performance.save(run, directory)
     if importlib.util.find_spec("pytest_benchmark") is None:
-        return [f"{PYTEST} is not written: it needs pytest-benchmark, which comes with cnnspec[bench]"]
+        return [
+            *problems,
+            f"{PYTEST} is not written: it needs pytest-benchmark, which comes with cnnspec[bench]",
+        ]
     from cnnspec.bench.interchange import pytest_benchmark
 
     (directory / PYTEST).write_text(pytest_benchmark(run, directory), encoding="utf-8", newline="\n")
-    return []
+    return problems
 
 
 def frame(run: Run) -> pd.DataFrame:
@@ -64,9 +79,12 @@ def question(run: Run) -> str:
 
 
 def complaints(run: Run) -> list[str]:
-    """Return a line for each reason why a number is missing, and how to see it again."""
+    """Return a line for each reason why a number is missing, or cannot be, and how to see it again."""
     lines: dict[str, None] = {}
     for row in run.rows:
+        if row.get("above_roof") == COUNTING:
+            told = f"{row['layer']} {row['dtype']} {row['target']}, {row['path']}, {row['mode']}"
+            lines[f"{told}: {row['efficiency']:.3g} of the roof: {COUNTING}"] = None
         if row["note"]:
             wrong = run.header["target" if row["conformance"] == "fail" else "against"]
             again = f"; again: cnnspec replay {row['failing_case']!r} {wrong}" if row["failing_case"] else ""
@@ -83,6 +101,16 @@ def fitness(run: Run) -> list[str]:
         f"A/A control, {one['mode']}: {interval(one)}, {one['verdict']}: "
         f"{'fit' if one['fit'] else 'not fit'} for verdicts of {percent}"
         for one in run.controls
+    ]
+
+
+def ceilings(run: Run) -> list[str]:
+    """Return the ceilings that were measured, a line for each."""
+    return [
+        f"{one['dtype']}, {one['limit']}: {one[rate]:.3g} {unit} by a {one['how']}"
+        for one in run.kinds["roof"]
+        for rate, unit in (("gflops_per_s", "GFLOP/s"), ("gbytes_per_s", "GB/s"))
+        if rate in one
     ]
 
 
@@ -105,6 +133,7 @@ def summary(run: Run) -> str:
         *(f"- {line}" for line in fitness(run)),
         f"- {facts['processor']}, threads: {facts['threads']}, torch {facts['torch']}",
         f"- fingerprint {run.header['fingerprint']}",
+        *(f"- {line}" for line in ceilings(run)),
         "",
         question(run),
         "",
@@ -131,6 +160,7 @@ def _cells(row: dict[str, Any]) -> dict[str, str]:
         "ratio": "",
     }
     found |= {"ms": _ms(row.get("t_median_s")), "against ms": _ms(row.get("against_t_median_s"))}
+    found["of roof"] = "" if row.get("efficiency") is None else f"{row['efficiency']:.2g}"
     if row.get("ratio") is not None and row["conformance"] != "fail":
         found["ratio"] = str(interval(row))
     return found | {"verdict": row["verdict"] or (row["conformance"] if row["mode"] == "" else "")}
@@ -141,4 +171,13 @@ def _ms(seconds: float | None) -> str:
 
 
 def _flat(row: dict[str, Any]) -> dict[str, Any]:
-    return {name: "; ".join(map(str, one)) if isinstance(one, list) else one for name, one in row.items()}
+    """Return the fields of an entry as cells: lists of words joined, what is nested as JSON."""
+    return {name: _cell(one) for name, one in row.items()}
+
+
+def _cell(one: Any) -> Any:
+    if isinstance(one, dict) or (
+        isinstance(one, list) and any(isinstance(part, list | dict) for part in one)
+    ):
+        return json.dumps(one)
+    return "; ".join(map(str, one)) if isinstance(one, list) else one

@@ -3,13 +3,13 @@
 from collections.abc import Iterator
 
 from cnnspec.backends import UnsupportedCase
-from cnnspec.bench import figures
+from cnnspec.bench import figures, roofs
 from cnnspec.bench.desk import Desk
 from cnnspec.bench.figures import Entry
 from cnnspec.bench.plan import SHARE_SECONDS, Task
 from cnnspec.bench.shapes import LARGEST
 from cnnspec.bench.sides import WITH_BACKWARD, timed_case
-from cnnspec.bench.timers import Timer
+from cnnspec.bench.timers import Timer, cold_calls
 from cnnspec.bench.verdicts import FAST, INVALID, SAME, SLOW
 from cnnspec.bench.work import work
 from cnnspec.cases import Case
@@ -34,11 +34,12 @@ def entries(desk: Desk, seconds: float) -> Iterator[Entry]:
             return
         if not controlled:
             for timer in desk.timers:
-                control = _control(desk, task, timer, min(plan.case_seconds, seconds / 4))
+                share = min(plan.case_seconds, seconds / 4 / len(desk.timers))
+                control = _control(desk, task, timer, share)
                 controlled = controlled or control is not None
                 if control is not None:
                     yield control
-        share = max(SHARE_SECONDS, left / (len(tasks) - place))
+        share = max(SHARE_SECONDS, left / (len(tasks) - place) / len(desk.timers))
         yield from _rows(desk, task, min(plan.case_seconds, share))
 
 
@@ -102,6 +103,7 @@ def _rows(desk: Desk, task: Task, seconds: float) -> Iterator[Entry]:
     except UnsupportedCase as error:
         yield {**entry, "conformance": "unsupported", "note": str(error)}
         return
+    ceilings = roofs.Ceilings.of(desk.roofs, roofs.dtype_of(entry["dtype"], task.candidate.variant))
     for timer in desk.timers:
         sample = task.candidate.sample(candidate, timer, desk.rng)
         if task.reference is None:
@@ -110,7 +112,15 @@ def _rows(desk: Desk, task: Task, seconds: float) -> Iterator[Entry]:
             found = desk.compared(task.reference.sample(reference, timer, desk.rng), sample, seconds)
             if desk.broken:
                 found |= {"verdict": INVALID, "note": desk.broken}
-        yield {**entry, "mode": timer.mode, **found, **figures.rates(done, found["t_median_s"])}
+        found |= _calls(found, timer)
+        place = roofs.placed(done, found["t_median_s"], timer.mode, ceilings, entry["path"])
+        yield {**entry, "mode": timer.mode, **found, **figures.rates(done, found["t_median_s"]), **place}
+
+
+def _calls(found: Entry, timer: Timer) -> Entry:
+    """Return how many calls each sample made, which may be fewer than were asked for."""
+    names = [name for name in found if name.endswith("calls_per_sample")]
+    return {name: cold_calls(timer.mode, found[name]) for name in names}
 
 
 def _control(desk: Desk, task: Task, timer: Timer, seconds: float) -> Entry | None:
@@ -132,4 +142,4 @@ def _control(desk: Desk, task: Task, timer: Timer, seconds: float) -> Entry | No
         desk.broken = f"the A/A control of {side.name} came out {found['verdict']}"
     named = {"case": str(case), "layer": str(task.layer), "target": side.name, "against": side.name}
     told = {"direction": task.direction, "mode": timer.mode, "fit": found["verdict"] == SAME}
-    return {"kind": "control", **named, **told, **found}
+    return {"kind": "control", **named, **told, **found, **_calls(found, timer)}

@@ -18,13 +18,14 @@ PAIRS = 15
 
 @dataclass(frozen=True)
 class Row:
-    """Two calls to compare, and the ratio that is wanted of them."""
+    """Two calls to compare, the ratio that is wanted of them, and what theirs is."""
 
     name: str
     ours: Callable[[], Any]
     theirs: Callable[[], Any]
     target: float = 0
     calls: int = 1
+    against: str = ""
 
 
 @dataclass(frozen=True)

@@ -32,10 +32,16 @@ class Part(NamedTuple):
 
 
 PARTS = {
+    "roofs": Part("the ceilings of the machine: matrix products and copies", 0.5),
     "layers": Part("every layer of networks, once", 6),
+    "scaling": Part("time over batch, channels, image, kernel and threads", 3),
+    "batching": Part("one call of a batch beside a call for each of its items", 1),
+    "networks": Part("whole networks: images per second, memory, where the time goes", 3),
+    "exact": Part("correctly rounded results beside torch", 1),
+    "counters": Part("other counters of products and parameters beside ours", 1),
 }
 """The parts of a run, in the order in which they run; each is a module that has `entries(desk, seconds)`."""
-USUAL_PARTS = ("layers",)
+USUAL_PARTS = ("roofs", "layers")
 
 
 @dataclass(frozen=True)
@@ -57,6 +63,7 @@ class Plan:
     only:     the operator that a function of another name implements, or those that are asked for
     parts:    what is measured, of `PARTS`
     smoke:    every call runs once and nothing is timed
+    cold:     on a CPU each call is timed with cold caches as well; on a GPU it is in any case
     """
 
     target: str
@@ -74,6 +81,7 @@ class Plan:
     delta: float = DELTA
     parts: tuple[str, ...] = USUAL_PARTS
     smoke: bool = False
+    cold: bool = False
 
     def check(self) -> None:
         """Raise UsageError for what no run can be made of."""
@@ -109,6 +117,7 @@ class Plan:
         }
         words = [word for name, given in told.items() if given for word in (f"--{name}", *given)]
         words += ["--backward"] * (self.directions == DIRECTIONS) + ["--smoke"] * self.smoke
+        words += ["--cold"] * self.cold
         numbers = {"device": self.device, "threads": str(self.threads), "seed": str(self.seed)}
         numbers["budget"] = f"{self.seconds:g}s"
         usual = {"device": Plan.device, "threads": "1", "seed": "0", "budget": f"{BUDGET_SECONDS:g}s"}

@@ -9,6 +9,7 @@ import datetime as dt
 import gzip
 import hashlib
 import json
+import subprocess
 import sys
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
@@ -26,6 +27,8 @@ from cnnspec.errors import UsageError
 
 RECORD, SAMPLES = "perf.jsonl", "samples.csv.gz"
 SCHEMA_VERSION = 1
+BESIDE = ("roof", "control")
+"""Kinds of entries that nobody asks for."""
 
 
 @dataclass
@@ -61,6 +64,19 @@ class Run:
         return [row for row in self.rows if row.get("t_median_s")]
 
     @property
+    def measured(self) -> bool:
+        """Whether anything that was asked for was timed, or ran once where nothing is timed."""
+        asked = (one for kind, entries in self.kinds.items() if kind not in BESIDE for one in entries)
+        return any(one.get("t_median_s") or one.get("ratio") or one.get("mode") == "smoke" for one in asked)
+
+    @property
+    def wrong(self) -> bool:
+        """Whether anything that was asked for does not conform."""
+        told = ("conformance", "against_conformance")
+        every = (one for entries in self.kinds.values() for one in entries)
+        return any("fail" in map(one.get, told) or one.get("agree") is False for one in every)
+
+    @property
     def fit(self) -> bool:
         """Whether the machine found every call that was held against itself to be as fast as itself."""
         return bool(self.controls) and all(control["verdict"] == SAME for control in self.controls)
@@ -79,6 +95,7 @@ def header(plan: Plan, processors: list[int]) -> Entry:
         "schema_version": SCHEMA_VERSION,
         "cnnspec": __version__,
         "started_utc": _now(),
+        "commit": commit(),
         "command": plan.command,
         **asked,
         "looks": LOOKS,
@@ -99,6 +116,16 @@ def origin(target: str) -> Entry:
         "package": str(Path(__file__).parents[2]),
         "source_sha256": source_sha256(target),
     }
+
+
+def commit() -> str:
+    """Return the short name of the commit that is checked out here; "" where there is none."""
+    command = ["git", "rev-parse", "--short", "HEAD"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)  # noqa: S603
+    except (OSError, subprocess.SubprocessError):
+        return ""
+    return done.stdout.strip()
 
 
 def source_sha256(target: str) -> str:

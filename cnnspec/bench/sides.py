@@ -109,11 +109,11 @@ class Side:
         operands = Call(self.backend, case, data.operands(case))
         made = operands.arrays
         if direction == FORWARD_ONLY:
-            return self._bound(case, made)
+            return self.bound(case, made)
         leaves = {
             name: one.detach().requires_grad_(name in case.differentiated) for name, one in made.items()
         }
-        forward, wanted = self._bound(case, leaves), [leaves[name] for name in case.differentiated]
+        forward, wanted = self.bound(case, leaves), [leaves[name] for name in case.differentiated]
         output = _first(forward())
         if not output.requires_grad:
             raise UnsupportedCase("the output carries no gradient")
@@ -134,7 +134,7 @@ class Side:
 
         return sample
 
-    def _bound(self, case: Case, arrays: dict[str, Any]) -> Callable[[], Any]:
+    def bound(self, case: Case, arrays: dict[str, Any]) -> Callable[[], Any]:
         """Return the function with its arguments as the judge gives them, and nothing between it and its caller."""
         function = self.backend.functions.get(case.operator)
         if function is None:

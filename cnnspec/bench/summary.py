@@ -117,21 +117,29 @@ def ours(pairs: int = PAIRS) -> dict[str, Callable[[], Totals]]:
     }
 
 
-def rows(counter: Counter, pairs: int = PAIRS) -> Iterator[dict[str, Any]]:
-    """Yield a row of the table for each of our calls, or one that says why nothing is timed."""
-    told: dict[str, Any] = {"counter": counter.name}
+def prepared(counter: Counter) -> tuple[Callable[[], Totals] | None, Totals | None, str]:
+    """Return the call of a counter and what it counts; in place of the call None, and why there is none."""
     try:
         importlib.import_module(counter.package)
     except ImportError as error:
-        yield told | {"note": f"MISSING: {error}"}
-        return
+        return None, None, f"MISSING: {error}"
     from cnnspec.backends.torch_modules import to_torch
 
     theirs = counter.made(to_torch(nets.resnet152()).eval().to(counter.device))
     totals = theirs()
-    told |= {"its parameters": totals.parameters or "", "its products": totals.products}
     if totals.parameters not in (None, PARAMETERS):
-        yield told | {"note": f"WRONG: there are {PARAMETERS} parameters"}
+        return None, totals, f"WRONG: there are {PARAMETERS} parameters"
+    return theirs, totals, ""
+
+
+def rows(counter: Counter, pairs: int = PAIRS) -> Iterator[dict[str, Any]]:
+    """Yield a row of the table for each of our calls, or one that says why nothing is timed."""
+    told: dict[str, Any] = {"counter": counter.name}
+    theirs, totals, note = prepared(counter)
+    if totals:
+        told |= {"its parameters": totals.parameters or "", "its products": totals.products}
+    if theirs is None:
+        yield told | {"note": note}
         return
     for name, call in ours(pairs).items():
         found = compared(Row(counter.name, call, theirs), pairs)

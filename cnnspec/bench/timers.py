@@ -4,6 +4,7 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property, partial
 from itertools import repeat
 from typing import Any, Protocol
 
@@ -49,6 +50,57 @@ class Wall:
         return (self.clock() - start) / count / 1e9
 
 
+FILLED = 2
+"""Times the last-level cache that is written before each cold call."""
+MOST = 4
+"""Calls of a cold sample: filling the caches takes far longer than the calls that it sums up."""
+
+
+class Cold:
+    """Time of calls one by one, each after so much else was written that no cache holds any of its operands.
+
+    A sample of more than `MOST` calls is the mean of so many. The filler is read as well as written: what is only
+    written may go past the caches.
+    """
+
+    mode = "cpu_cold"
+
+    def __init__(
+        self, clock: Callable[[], int] = time.perf_counter_ns, filler: Callable[[], Any] | None = None
+    ) -> None:
+        self.clock, self._given = clock, filler
+
+    @cached_property
+    def fill(self) -> Callable[[], Any]:
+        """What writes twice the last-level cache, in the threads of torch."""
+        if self._given is not None:
+            return self._given
+        import torch
+
+        from cnnspec.bench.caches import last_level_bytes
+
+        return partial(torch.ones(FILLED * last_level_bytes() // 8, dtype=torch.int64).add_, 1)
+
+    def sample(self, call: Callable[[], Any], count: int) -> float:
+        """Return the mean seconds of calls with cold caches."""
+        spent, made = 0, cold_calls(self.mode, count)
+        for _ in repeat(None, made):
+            self.fill()
+            start = self.clock()
+            call()
+            spent += self.clock() - start
+        return spent / made / 1e9
+
+
+def cold_calls(mode: str, count: int) -> int:
+    """Return how many calls a sample of `count` makes.
+
+    >>> cold_calls("cpu", 100), cold_calls("cpu_cold", 100)
+    (100, 4)
+    """
+    return min(count, MOST) if mode == Cold.mode else count
+
+
 def quickest(sample: Sample, least: float = LEAST_SECONDS) -> float:
     """Return the seconds of a call, undisturbed: the least of samples of at least `least` seconds, taken warm."""
     count, spent, before = 1, 0.0, math.nan
@@ -86,3 +138,8 @@ def timers(device: str) -> tuple[Timer, ...]:
 
         return Cold(), Hot(), Host()
     return (Wall(),)
+
+
+def cold_timers(device: str) -> tuple[Timer, ...]:
+    """Return what else is measured where cold times are asked for: a GPU's are measured anyway."""
+    return () if device.startswith("cuda") else (Cold(),)

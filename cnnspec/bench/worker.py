@@ -17,7 +17,7 @@ from typing import Any
 from cnnspec.bench.machine import pinned
 from cnnspec.bench.record import source_sha256
 from cnnspec.bench.sides import Side
-from cnnspec.bench.timers import Sample, quickest, timers
+from cnnspec.bench.timers import Sample, cold_timers, quickest, timers
 from cnnspec.cases import Case
 from cnnspec.errors import UsageError
 
@@ -46,7 +46,8 @@ def _prepared(request: dict[str, Any]) -> Sample:
     if source_sha256(request["target"]) != request["source_sha256"]:
         raise UsageError(f"the source of {request['target']} is not the one that was measured")
     calls = side.calls(side.case(Case.parse(request["case"])), request["direction"])
-    timer = next(one for one in timers(request["device"]) if one.mode == request["mode"])
+    there = (*timers(request["device"]), *cold_timers(request["device"]))
+    timer = next(one for one in there if one.mode == request["mode"])
     return side.sample(calls, timer, Random(0))  # noqa: S311 - no secret
 
 

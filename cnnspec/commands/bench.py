@@ -43,13 +43,14 @@ def add(commands: Any) -> None:
         metavar="WORDS",
         help="plain, channels_last, bfloat16, float16, float64, onednn_off, tf32, compile; joined by +",
     )
-    one.add_argument("--measure", **many, metavar="PART", help="layers where none is named; or all")
+    one.add_argument("--measure", **many, metavar="PART", help="roofs and layers where none is named; or all")
     one.add_argument("--backward", action="store_true", help="forward with backward as well")
     one.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
     one.add_argument("--threads", type=positive, default=1, metavar="N")
     one.add_argument("--budget", type=seconds, metavar="60s", help="measure what fits (default: 10m)")
     one.add_argument("--seed", type=int, default=0)
     one.add_argument("--smoke", action="store_true", help="run each call once and time nothing")
+    one.add_argument("--cold", action="store_true", help="on a CPU with cold caches as well")
     one.add_argument("--out", default="reports/bench", metavar="DIR")
     one.add_argument("--base", metavar="DIR", help="of gate: the run before")
     one.add_argument("--head", metavar="DIR", help="of gate: the run after")
@@ -85,6 +86,7 @@ def _plan(target: str, options: argparse.Namespace) -> "Plan":
         seed=options.seed,
         parts=tuple(PARTS) if options.measure == ["all"] else tuple(options.measure) or Plan.parts,
         smoke=options.smoke,
+        cold=options.cold,
     )
     plan.check()
     return plan
@@ -105,16 +107,16 @@ def _measure(plan: "Plan", directory: Path) -> int:
     problems = exports.save(run, directory)
     print(exports.question(run))
     _print(exports.frame(run))
-    for line in (*exports.fitness(run), *exports.complaints(run)):
+    for line in (*exports.fitness(run), *exports.ceilings(run), *exports.complaints(run)):
         print(line)
     print(f"{exports.verdict_line(run)}; record: {directory / record.RECORD}")
     for problem in problems:
         print(f"warning: {problem}", file=sys.stderr)
-    if any("fail" in (row["conformance"], row.get("against_conformance")) for row in run.rows):
+    if run.wrong:
         return 1
     if run.end and run.end["interrupted"]:
         return INTERRUPTED
-    return 0 if any(row["mode"] for row in run.rows) else BREAKDOWN
+    return 0 if run.measured else BREAKDOWN
 
 
 def _whole(run: "Run", entries: Iterable["Entry"]) -> Iterable["Entry"]:

@@ -75,6 +75,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "ops.cross_entropy",
         "ops.combine",
         "ops",
+        "probability",
         "initialisers",
     ),
     (
@@ -124,6 +125,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "worker",
         "record",
         "chain",
+        "nodes",
         "layerwise",
         "networks",
         "mutants/",
@@ -163,8 +165,10 @@ THIRD_PARTY: Mapping[str, Collection[str]] = {
     "mutants/": ("torch",),
     "judge": ("numpy",),
     "chain": ("numpy",),
-    "layerwise": ("numpy", "torch"),
+    "nodes": ("numpy", "torch"),
+    "layerwise": ("torch",),
     "networks": ("numpy", "torch"),
+    "backends.torch_records": ("torch",),
     "backends.torch_runs": ("torch",),
     "backends.torch_compiled": ("torch",),
     "backends.torch_values": ("torch",),
@@ -183,7 +187,7 @@ THIRD_PARTY: Mapping[str, Collection[str]] = {
     "entries": ("numpy", "pytest"),
     "bench/": ("numpy", "pandas", "pytest_benchmark", "scipy", "torch"),
     "frames": ("pandas",),
-    "report/": ("jinja2", "matplotlib", "pandas"),
+    "report/": ("jinja2", "matplotlib", "numpy", "pandas", "scipy"),
     "pytest_plugin": ("pytest",),
     "commands/": ("pandas", "rich"),
 }
@@ -191,6 +195,7 @@ THIRD_PARTY: Mapping[str, Collection[str]] = {
 # (module, what it imports when called or for its annotations only): why that may break the rule.
 DEFERRED: Mapping[tuple[str, str], str] = {
     ("tables", "frames"): "to_frame",
+    ("bench.exports", "report.performance"): "a run writes its page, which reads the run",
 }
 
 

@@ -11,6 +11,7 @@ from cnnspec.errors import UsageError
 if TYPE_CHECKING:
     from cnnspec.report.results import Results
 
+RESULTS, MEASURED = "results.jsonl", "perf.jsonl"
 BUILD, COMPARE, MERGE = ACTIONS = ("build", "compare", "merge")
 
 
@@ -19,8 +20,8 @@ def add(commands: Any) -> None:
     one = commands.add_parser(
         "report",
         help="write the reports of a run again, compare two runs, merge the shards of one",
-        description="build writes the reports of each DIR again; compare says what is new, fixed and gone in the "
-        "second DIR, and exits with 1 if a failure is new; merge joins the shards of a run.",
+        description="build writes the reports of each DIR again, of checks and of benchmarks; compare says what is "
+        "new, fixed and gone in the second DIR, and exits with 1 if a failure is new; merge joins the shards of a run.",
     )
     one.add_argument("words", nargs="+", metavar="[build|compare|merge] DIR", help="directories of runs")
     one.add_argument("--format", choices=("table", "csv"), default="table", help="of compare")
@@ -40,8 +41,29 @@ def _build(words: Sequence[str]) -> int:
     from cnnspec.report.results import Results
 
     for word in words:
-        _save(Results.read(word), Path(word) if Path(word).is_dir() else Path(word).parent)
+        directory = Path(word) if Path(word).is_dir() else Path(word).parent
+        measured = _has(word, MEASURED)
+        if measured:
+            _save_performance(word, directory)
+        if not measured or _has(word, RESULTS):
+            _save(Results.read(word), directory)
     return 0
+
+
+def _has(word: str, name: str) -> bool:
+    """Tell whether a word names a file, or a directory that holds one."""
+    return (Path(word) / name).is_file() or (Path(word).name == name and Path(word).is_file())
+
+
+def _save_performance(word: str, directory: Path) -> None:
+    from cnnspec.bench import exports, record
+    from cnnspec.report import performance
+
+    run = record.read(word)
+    problems = performance.save(run, directory)
+    print(f"{directory / performance.NAME}: {exports.verdict_line(run)}")
+    for problem in problems:
+        print(f"warning: {problem}", file=sys.stderr)
 
 
 def _compare(words: Sequence[str], kind: str) -> int:

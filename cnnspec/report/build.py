@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from cnnspec.report.reading import read_scripts
+from cnnspec.report.rendering import write
 
 if TYPE_CHECKING:
     from cnnspec.report.results import Results
@@ -59,13 +60,7 @@ def write_reports(results: Results, directory: str | Path, *, coverage: Coverage
     }
     for name, make in makers.items():
         try:
-            _write(folder / name, make())
+            write(folder / name, make())
         except Exception as error:  # noqa: BLE001 - a report that fails must not cost the others
             problems.append(f"{name} was not written: {type(error).__name__}: {error}")
     return problems
-
-
-def _write(path: Path, text: str) -> None:
-    unfinished = path.with_name(path.name + ".part")
-    unfinished.write_bytes(text.encode("utf-8", "backslashreplace"))
-    unfinished.replace(path)

@@ -16,7 +16,18 @@ _FLOOR = 0.7  # where the logarithmic axis begins, so that one element still sho
 
 # Colours that stand for a CSS value, which the finished drawing names instead.
 INK, FAINT, WITHIN, BEYOND = "#010101", "#020202", "#030303", "#040404"
-_CSS = {INK: "currentColor", FAINT: "var(--rule)", WITHIN: "var(--accent)", BEYOND: "var(--fail)"}
+WASH, GROUND, GOOD, DOUBT, KNOWN = "#050505", "#060606", "#070707", "#080808", "#090909"
+_CSS = {
+    INK: "currentColor",
+    FAINT: "var(--rule)",
+    WITHIN: "var(--accent)",
+    BEYOND: "var(--fail)",
+    WASH: "var(--wash)",
+    GROUND: "var(--bg)",
+    GOOD: "var(--pass)",
+    DOUBT: "var(--warn)",
+    KNOWN: "var(--known)",
+}
 
 
 @dataclass(frozen=True)
@@ -135,18 +146,26 @@ def inlined(figure: Any) -> str:
 
 
 def inline_svg(svg: str) -> str:
-    """Fit matplotlib's SVG into a page: no identifiers, metadata or sizes of its own; CSS for its colours."""
+    """Fit matplotlib's SVG into a page: no identifiers, metadata or sizes of its own; CSS for its colours.
+
+    What is written between tags stays as it is.
+    """
     svg = svg[svg.index("<svg") :]
     for pattern in (r"<!--.*?-->", r"<metadata>.*?</metadata>", r"<defs>.*?</defs>"):
         svg = re.sub(pattern, "", svg, flags=re.DOTALL)
     view = re.search(r'viewBox="[^"]*"', svg)
     opening = f'<svg {view.group() if view else ""} aria-hidden="true">'
     svg = opening + svg[svg.index(">") + 1 :]
-    svg = re.sub(r' (id|clip-path)="[^"]*"', "", svg)
-    svg = re.sub(r"font-family:[^;\"]*; ", "", svg)
-    svg = re.sub(r"\d+\.\d{3,}", lambda number: f"{float(number.group()):.2f}".rstrip("0").rstrip("."), svg)
-    svg = re.sub(r' transform="rotate\(-0 [^"]*"', "", svg)
-    for colour, css in _CSS.items():
-        svg = svg.replace(colour, css)
-    svg = svg.replace("<g>", "").replace("</g>", "").replace(" \n", " ")
+    svg = re.sub(r"<[^>]+>", lambda tag: _plain(tag.group()), svg)
+    svg = svg.replace("<g>", "").replace("</g>", "")
     return re.sub(r">\s+<", "><", svg).strip()
+
+
+def _plain(tag: str) -> str:
+    tag = re.sub(r' (id|clip-path)="[^"]*"', "", tag)
+    tag = re.sub(r"font-family:[^;\"]*; ", "", tag)
+    tag = re.sub(r"\d+\.\d{3,}", lambda number: f"{float(number.group()):.2f}".rstrip("0").rstrip("."), tag)
+    tag = re.sub(r' transform="rotate\(-0 [^"]*"', "", tag)
+    for colour, css in _CSS.items():
+        tag = tag.replace(colour, css)
+    return tag.replace(" \n", " ")

@@ -1,26 +1,20 @@
 """The report as one HTML page that needs no network and no JavaScript."""
 
-import base64
-import hashlib
 import importlib
-from collections.abc import Callable, Iterable, Mapping
-from html import escape
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, cast
 
-from cnnspec.report import charts, networks, views
+from cnnspec.report import charts, networks, rendering, views
 from cnnspec.report.matrix import Matrix
 from cnnspec.report.paths import paths_of
+from cnnspec.report.rendering import Section
 from cnnspec.report.results import Results
 from cnnspec.report.statuses import STATUSES
-from cnnspec.report.values import as_float, duration, percent, plural, thousands, units
+from cnnspec.report.values import as_float, duration, percent
 from cnnspec.report.verdict import verdict
 
 if TYPE_CHECKING:
-    import jinja2
-
     from cnnspec.report.build import Coverage, Hit
-
-Context = Callable[[Results], Mapping[str, Any]]
 
 
 def conformance_html(
@@ -36,59 +30,33 @@ def conformance_html(
 
 
 def _page(results: Results, coverage: "Coverage | None", problems: list[str]) -> str:
-    environment = _environment()
-    made: list[tuple[str, str, str]] = []
-    for name, title, make in _sections(coverage, problems):
-        try:
-            context = make(results)
-            if context:
-                template = environment.get_template(f"{name}.html.j2")
-                made.append((name, title, template.render(results=results, **context)))
-        except Exception as error:  # noqa: BLE001 - one section that fails must not cost the others
-            problems.append(f"the section {title!r} was not made: {type(error).__name__}: {error}")
-            made.append((name, title, f"<p>This section could not be made: {escape(str(error))}</p>"))
-    script = environment.get_template("script.js.j2").render().strip()
-    return environment.get_template("page.html.j2").render(
+    return rendering.page(
+        "page.html.j2",
+        _sections(results, coverage, problems),
+        problems,
+        warnings=results.warnings,
         results=results,
         verdict=verdict(results),
         status=_overall(results),
         targets=_targets(results),
-        sections=made,
         counts={word: count for word, count in results.counts.items() if count},
-        script=script,
-        script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
-        warnings=[*results.warnings, *problems],
+        version=results.header.get("cnnspec", ""),
     )
 
 
-def _environment() -> "jinja2.Environment":
-    import jinja2  # only this report needs it
-
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("cnnspec.report"),
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        undefined=jinja2.StrictUndefined,
-    )
-    environment.filters.update(units=units, thousands=thousands, duration=duration)
-    environment.globals.update(statuses=STATUSES, plural=plural)
-    return environment
-
-
-def _sections(coverage: "Coverage | None", problems: list[str]) -> list[tuple[str, str, Context]]:
+def _sections(results: Results, coverage: "Coverage | None", problems: list[str]) -> list[Section]:
     return [
-        ("failures", "Failures", _failures),
-        ("known", "Known deviations", _known),
-        ("networks", "Networks", lambda results: _networks(results, problems)),
-        ("matrix", "Matrix", _matrix),
-        ("paths", "Paths", _paths),
-        ("laws", "Law by law", _laws),
-        ("errors", "Error histograms", lambda results: _errors(results, problems)),
-        ("precision", "Precision fingerprint", lambda results: views.precision(results.rows)),
-        ("coverage", "Input coverage", lambda results: _coverage(results, coverage)),
-        ("run", "Run and environment", _run),
-        ("method", "How to read this", lambda _: {"all_statuses": list(STATUSES.values())}),
+        ("failures", "Failures", lambda: _failures(results)),
+        ("known", "Known deviations", lambda: _known(results)),
+        ("networks", "Networks", lambda: _networks(results, problems)),
+        ("matrix", "Matrix", lambda: _matrix(results)),
+        ("paths", "Paths", lambda: _paths(results)),
+        ("laws", "Law by law", lambda: _laws(results)),
+        ("errors", "Error histograms", lambda: _errors(results, problems)),
+        ("precision", "Precision fingerprint", lambda: views.precision(results.rows)),
+        ("coverage", "Input coverage", lambda: _coverage(results, coverage)),
+        ("run", "Run and environment", lambda: _run(results)),
+        ("method", "How to read this", lambda: {"all_statuses": list(STATUSES.values())}),
     ]
 
 
@@ -126,11 +94,12 @@ def _matrix(results: Results) -> Mapping[str, Any]:
 
 def _networks(results: Results, problems: list[str]) -> Mapping[str, Any]:
     found = networks.passes_of(results.rows)
-    try:
-        drawings = [networks.drawing(one) for one in found]
-    except Exception as error:  # noqa: BLE001 - the numbers behind the charts must survive the charts
-        problems.append(f"the networks were not drawn: {type(error).__name__}: {error}")
-        drawings = [""] * len(found)
+    drawings = rendering.attempted(
+        lambda: [networks.drawing(one) for one in found],
+        [""] * len(found),
+        "the networks were not drawn",
+        problems,
+    )
     return {"passes": [*zip(found, drawings, strict=True)]} if found else {}
 
 
@@ -151,11 +120,9 @@ def _laws(results: Results) -> Mapping[str, Any]:
 
 def _errors(results: Results, problems: list[str]) -> Mapping[str, Any]:
     histograms = charts.histograms_of(results.rows)
-    try:
-        svgs = charts.drawings(histograms)
-    except Exception as error:  # noqa: BLE001 - the numbers behind the charts must survive the charts
-        problems.append(f"the charts were not drawn: {type(error).__name__}: {error}")
-        svgs = {}
+    svgs = rendering.attempted(
+        lambda: charts.drawings(histograms), dict[str, str](), "the charts were not drawn", problems
+    )
     exponents, lines = views.histogram_table(histograms)
     return {"figures": views.figures(histograms, svgs), "exponents": exponents, "lines": lines}
 
@@ -198,12 +165,10 @@ def _run(results: Results) -> Mapping[str, Any]:
     return {
         "facts": facts,
         "environment": environment if isinstance(environment, Mapping) else {},
-        "targets": _targets(results),
     }
 
 
 def _plainest(results: Results, problems: Iterable[str]) -> str:
     lines = [str(verdict(results)), results.score_line(), *problems]
     lines += [f"{failure.status}: {failure.minimal_case}: {failure.message}" for failure in results.failures]
-    body = "\n".join(f"<p>{escape(line)}</p>" for line in lines)
-    return f'<!doctype html>\n<html lang="en"><meta charset="utf-8"><title>cnnspec</title>\n{body}\n</html>\n'
+    return rendering.plainest(lines)

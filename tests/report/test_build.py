@@ -14,7 +14,7 @@ from xml.etree import ElementTree as ET
 
 import pytest
 
-from cnnspec.report import Results, charts, junit, page, tables, write_reports
+from cnnspec.report import Results, charts, junit, page, rendering, tables, write_reports
 from cnnspec.report.junit import OUTCOME
 from tests.report.html_page import Page
 from tests.report.synthetic import header, large, row, scripts_of, story
@@ -181,7 +181,7 @@ def test_a_section_that_fails_leaves_the_others(tmp_path: Path) -> None:
 
 
 def test_a_page_that_fails_still_says_what_was_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(page, "_environment", lambda: None)
+    monkeypatch.setattr(rendering, "new_environment", lambda: None)
     results = Results.from_entries(story())
     *_, problem = write_reports(results, tmp_path)
     assert problem.startswith("conformance.html is in its plainest form: ")

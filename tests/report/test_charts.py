@@ -3,7 +3,7 @@
 import re
 from xml.etree import ElementTree as ET
 
-from cnnspec.report.charts import Histogram, drawings, histograms_of
+from cnnspec.report.charts import Histogram, drawings, histograms_of, inline_svg
 from tests.report.synthetic import row
 
 
@@ -42,6 +42,15 @@ def test_drawings_take_the_colours_of_the_page_and_name_nothing() -> None:
     }
     for foreign in (" id=", "<style", "<metadata", "xlink", "http", "font-family", "#"):
         assert foreign not in svg
+
+
+def test_words_of_a_drawing_stay_as_they_are() -> None:
+    words = 'eps=0.00001 #030303 id="a" clip-path="b"'
+    svg = f'<svg viewBox="0 0 9 9"><g id="c"><text x="1.23456" style="fill: #030303">{words}</text></g></svg>'
+    assert inline_svg(svg) == (
+        '<svg viewBox="0 0 9 9" aria-hidden="true">'
+        f'<text x="1.23" style="fill: var(--accent)">{words}</text></svg>'
+    )
 
 
 def test_nothing_to_draw() -> None:

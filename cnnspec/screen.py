@@ -90,10 +90,8 @@ def _bounded(exact: Exact, near: Near, actual: Values, output: Format, model: Er
         enough |= (underflow >= 1) & (y <= 2.0**-1022)  # where E is half the smallest float64 or more
         holds |= near.rounded & finite & (actual == near.value) & enough
         deep = ~holds & np.isfinite(near.off) & (y <= 2.0**-1022) & (np.abs(actual) <= 2.0**-1022)
-        steps, unsure_steps = (
-            np.ldexp(error, 1074),
-            np.ldexp(near.off, 1074),
-        )  # of the smallest float64: no roundings
+        # in units of the smallest float64, of which all are multiples: without roundings
+        steps, unsure_steps = np.ldexp(error, 1074), np.ldexp(near.off, 1074)
         may_lose = underflow * np.ldexp(1.0, model.underflow_exponent() + 1074)
         deep &= steps + unsure_steps <= may_lose * (1 - SLACK)
         holds |= deep
@@ -106,7 +104,7 @@ def _bounded(exact: Exact, near: Near, actual: Values, output: Format, model: Er
     holds = np.where(exactly, equal, holds)
     ratio = np.where(exactly, np.where(equal, 0.0, np.inf), ratio)
     holds &= ~unsure
-    still_open = (~holds & ~wrong & ~exactly) | unsure
+    still_open = ~wrong & ((~holds & ~exactly) | unsure)
     _, exponent = np.frexp(near.value)
     unit = np.ldexp(1.0, np.maximum(exponent - output.precision, output.smallest))
     ulps = np.where(np.isfinite(error), error / unit, np.inf)

@@ -196,3 +196,22 @@ def test_an_infinity_is_judged_unless_finite_terms_may_overflow_to_the_other_one
 
     assert judged(linear(3), operands, [-math.inf]).holds
     assert judged(linear(3), operands, [math.nan]).holds is (other > 1)
+
+
+def test_of_very_many_open_elements_some_are_asked_and_what_is_surely_wrong_is_always_told(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """One large weight has the others scaled away in float64, so that every other element stays open."""
+    weights = np.array([[2.0**1000], *([2.0**-80 * j] for j in range(1, 641))])
+    case = Case("linear", {"in_features": 1, "out_features": 641, "bias": False}, ((1, 1),), "float64")
+    operands, right = {"input": np.array([[1.0]]), "weight": weights}, weights[:, 0]
+    doubled, undefined = np.append(right[:1], 2 * right[1:]), right.copy()
+    undefined[77] = math.nan
+    assert judged(case, operands, right).judged == 641
+    monkeypatch.setattr("cnnspec.compare.MOST_ASKED", 64)
+
+    some = judged(case, operands, right)
+    assert (some.holds, some.elements) == (True, 641)
+    assert 64 <= some.judged < 128
+    assert len(judged(case, operands, doubled).wrong) == some.judged - 1
+    assert 77 in judged(case, operands, undefined).wrong

@@ -5,12 +5,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from functools import cache, cached_property
+from operator import mul
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from cnnspec.exact.engine import Rounded
+from cnnspec.exact.integers import scaled
 from cnnspec.nested import Shape
 from cnnspec.op import Operator
 
@@ -240,20 +242,10 @@ class Products(Exact):
             flat = np.arange(first, min(first + GATHERED, len(self._count)))
             self._rows.update(zip(flat.tolist(), zip(*self._terms(flat), strict=True), strict=True))
         if i not in self._exact:
-            pairs = zip(*(row.tolist() for row in self._rows.pop(i)), strict=True)
-            products = [product(x, y) for x, y in pairs if x and y and math.isfinite(x) and math.isfinite(y)]
-            unit = min((exponent for _, exponent in products), default=0)
-            lifted = [n << (exponent - unit) for n, exponent in products]
-            scale = Fraction(2) ** unit
-            self._exact[i] = (sum(lifted) * scale, sum(map(abs, lifted)) * scale)
+            a, b = self._rows.pop(i)
+            met = (a != 0) & (b != 0) & np.isfinite(a) & np.isfinite(b)
+            (left, first), (right, second) = scaled(a[met]), scaled(b[met])
+            products = list(map(mul, left.tolist(), right.tolist()))
+            scale = Fraction(2) ** (first + second)
+            self._exact[i] = (sum(products) * scale, sum(map(abs, products)) * scale)
         return self._exact[i]
-
-
-def product(x: float, y: float) -> tuple[int, int]:
-    """Return n and e with x y = n 2**e.
-
-    >>> product(0.75, -2.0)
-    (-6, -2)
-    """
-    (n, d), (m, c) = x.as_integer_ratio(), y.as_integer_ratio()
-    return n * m, 2 - d.bit_length() - c.bit_length()

@@ -13,6 +13,7 @@ from cnnspec import memory, nested, ops
 from cnnspec.backends import Backend, Output, UnsupportedCase
 from cnnspec.bounds import FORMATS
 from cnnspec.cases import GRAD_OUTPUT, Case
+from cnnspec.errors import said
 from cnnspec.nested import Array
 from cnnspec.op import Operator, arguments_of, without_defaults
 
@@ -136,8 +137,7 @@ def _as_violations() -> Iterator[None]:
     except BaseException as error:  # noqa: BLE001 - whatever a target raises is its row, SystemExit too
         if memory.ran_out(error):
             raise Violation(memory.limit_sentence(), raised=True, exhausted=True) from None
-        message = f"raised {type(error).__name__}: {_first_line(error)}"
-        raise Violation(message, raised=True, traceback=_trimmed()) from None
+        raise Violation(said(error), raised=True, traceback=_trimmed()) from None
 
 
 def run(backend: Backend, case: Case, operands: Mapping[str, Any]) -> tuple[list[Output], list[str]]:
@@ -230,10 +230,6 @@ def case_of(original: Case, operator: Operator, arrays: Sequence[Array]) -> Case
 
 def _number(value: Any, case: Case) -> Any:
     return float(value) if case.dtype in FORMATS else int(value)
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).splitlines() or [""])[0][:300]
 
 
 def _trimmed() -> str:

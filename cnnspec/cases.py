@@ -66,9 +66,7 @@ class Case:
 
     def operand_shapes(self) -> dict[str, Shape]:
         """Return the shape of every input and parameter, in the order of the call."""
-        names = self.spec.inputs
-        if self.spec.gathers:
-            names = tuple(f"input{n if n > 1 else ''}" for n in range(1, len(self.inputs) + 1))
+        names = self.spec.input_names(len(self.inputs))
         shapes = dict(zip(names, self.inputs, strict=True))
         if set(self.spec.operands) <= set(names) or self.spec.gathers:
             return shapes

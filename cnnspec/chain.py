@@ -48,12 +48,7 @@ def chained(network: Network, values: Mapping[str, Values], dtype: str) -> dict[
     for node in network:
         known_as = ops.spec(spec_name(node.operator) or "")
         inputs = [known[name] for name in node.inputs]
-        words = (
-            known_as.inputs
-            if not known_as.gathers
-            else [f"input{n + 1 if n else ''}" for n in range(len(inputs))]
-        )
-        operands = dict(zip(words, inputs, strict=False))
+        operands = dict(zip(known_as.input_names(len(inputs)), inputs, strict=False))
         operands |= {word: known[name] for word, name in node.operands.items()}
         known[node.name] = _rounded(exact.evaluate(known_as, node.operator, operands), dtype)
     return {name: known[name] for name in network.nodes}

@@ -7,7 +7,7 @@ from typing import Any
 
 from cnnspec._version import __version__
 from cnnspec.commands import bench, check, mutants, report
-from cnnspec.commands.options import BREAKDOWN, INTERRUPTED, positive
+from cnnspec.commands.options import BREAKDOWN, INTERRUPTED, positive, shape
 from cnnspec.errors import CnnspecError, UsageError
 
 
@@ -147,7 +147,7 @@ def _summary(options: argparse.Namespace) -> int:
     net = named(options.operators)
     if options.input is None and not net.input_shapes:
         raise UsageError("--input is missing: give the shape of the input, such as --input 1,3,224,224")
-    table = summary(net, options.input and _shape(options.input), dtype=options.dtype)
+    table = summary(net, options.input and shape(options.input), dtype=options.dtype)
     formats: dict[str, Callable[[], str]] = {
         "table": table.__str__,
         "csv": table.to_csv,
@@ -155,12 +155,3 @@ def _summary(options: argparse.Namespace) -> int:
     }
     print(formats[options.format]())
     return 0
-
-
-def _shape(text: str) -> tuple[int | str, ...]:
-    """Return a shape such as 1,3,224,224 or N,3,224,224."""
-    batch, *sizes = text.replace("x", ",").split(",")
-    try:
-        return (batch if batch.isidentifier() else int(batch), *map(int, sizes))
-    except ValueError:
-        raise UsageError(f"--input {text!r} must be sizes such as 1,3,224,224") from None

@@ -42,8 +42,9 @@ from scipy import stats
 from cnnspec import nested
 from cnnspec.bounds import FORMATS, Format, half_ulp_exponent, nearest
 from cnnspec.errors import ArgumentError, ShapeError
-from cnnspec.initialisers import Constant, Dirac, Distribution, Initialiser
+from cnnspec.initialisers import Constant, Dirac, Initialiser
 from cnnspec.nested import Array, Shape
+from cnnspec.probability import Distribution
 
 Fill = Callable[[Shape, int], Array]
 """fill(shape, seed) -> a filled array: a NumPy array, or anything that has `.tolist()`."""

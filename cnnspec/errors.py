@@ -19,3 +19,12 @@ class ShapeError(CnnspecError, ValueError):
 
 class UsageError(CnnspecError):
     """A command or a target that cannot be understood (exit code 2 at the command line)."""
+
+
+def said(error: BaseException) -> str:
+    r"""Return what was raised, in one line.
+
+    >>> said(ValueError("no such axis: 4\nof 3"))
+    'raised ValueError: no such axis: 4'
+    """
+    return f"raised {type(error).__name__}: {(str(error).splitlines() or [''])[0][:300]}"

@@ -14,6 +14,7 @@ import contextlib
 import importlib.util
 import json
 import os
+import shutil
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -109,6 +110,21 @@ def append(record: Path, entries: Iterable[Mapping[str, Any]]) -> None:
     _append(record, "".join(json.dumps(one, allow_nan=False, default=str) + "\n" for one in entries))
 
 
+def rewrite(record: Path, entries: Iterable[Mapping[str, Any]]) -> None:
+    """Put entries in the place of a record, which is whole at any time."""
+    unfinished = record.with_suffix(".part")
+    unfinished.unlink(missing_ok=True)
+    append(unfinished, entries)
+    unfinished.replace(record)
+
+
+def set_aside(directory: Path) -> None:
+    """Call the record of an earlier run `previous.jsonl`, and remove its reproducers."""
+    with contextlib.suppress(FileNotFoundError):
+        (directory / RECORD).replace(directory / "previous.jsonl")
+    shutil.rmtree(directory / "reproducers", ignore_errors=True)
+
+
 def close(record: Path, last: Mapping[str, Any]) -> None:
     """Append the last entry; what a process left unfinished before it stays a line of its own."""
     if not record.read_bytes().endswith(b"\n"):
@@ -140,7 +156,7 @@ def alone_in(directory: Path, seconds: float) -> Iterator[None]:
     descriptor = os.open(directory, os.O_RDONLY)
     try:
         limit = time.monotonic() + seconds
-        while not _locked(descriptor, fcntl.LOCK_EX):
+        while not _locked(descriptor):
             if time.monotonic() > limit:
                 raise CnnspecError(
                     f"another run writes to {directory}: wait for its end, or give another --out"
@@ -160,9 +176,9 @@ def join(directory: Path) -> int:
     return descriptor
 
 
-def _locked(descriptor: int, kind: int) -> bool:
+def _locked(descriptor: int) -> bool:
     try:
-        fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
     return True

@@ -10,8 +10,7 @@ He, Zhang, Ren & Sun, "Delving deep into rectifiers", ICCV 2015.
 
 import itertools
 import math
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any, ClassVar, NamedTuple, cast
 
@@ -19,8 +18,7 @@ from cnnspec import nested
 from cnnspec.errors import ArgumentError, ShapeError
 from cnnspec.nested import Array, Shape
 from cnnspec.op import integer
-
-Number = int | float | Fraction
+from cnnspec.probability import Distribution, Number, between, normal, uniform
 
 _UNIT = ("linear", "sigmoid", *(f"conv{kind}{axes}d" for kind in ("", "_transpose") for axes in (1, 2, 3)))
 _GAINS = dict.fromkeys(_UNIT, Fraction(1)) | {"tanh": Fraction(5, 3), "selu": Fraction(3, 4)}
@@ -85,42 +83,6 @@ def _number(name: str, value: Any, *, positive: bool = False) -> Number:
     if not fits or (positive and value <= 0):
         raise ArgumentError(f"{name}={value!r} must be a {'positive ' * positive}finite number")
     return cast("Number", value)
-
-
-@dataclass(frozen=True)
-class Distribution:
-    """The law of one parameter: where its values lie, and how often.
-
-    support:         the least and the largest value
-    mean, variance:  exact where they are rational
-    cdf:             P(X <= x)
-    roundings:       how far off a healthy generator's P(X <= x) may be, in unit roundoffs; `check_initialiser` says why
-    """
-
-    support: tuple[Number, Number]
-    mean: Number
-    variance: Number
-    cdf: Callable[[float], float] = field(repr=False, compare=False)
-    roundings: float = field(default=0, repr=False, compare=False)
-
-
-def _uniform(support: tuple[Number, Number], mean: Number, variance: Number) -> Distribution:
-    low, high = map(float, support)
-    width = high - low
-    roundings = 6 + 10 * max(abs(low), abs(high)) / width
-    return Distribution(support, mean, variance, lambda x: min(1.0, max(0.0, (x - low) / width)), roundings)
-
-
-def _normal(mean: Number, variance: Number) -> Distribution:
-    centre, std, whole = float(mean), math.sqrt(variance), (-math.inf, math.inf)
-    roundings = 16 + abs(centre) / std
-    return Distribution(whole, mean, variance, lambda x: _between(-math.inf, (x - centre) / std), roundings)
-
-
-def _between(low: float, high: float) -> float:
-    """P(low < Z <= high) of a standard normal variable, taken in the lower half, where nothing cancels."""
-    above, below = (low, high) if low > 0 else (-high, -low)
-    return (math.erfc(above / math.sqrt(2)) - math.erfc(below / math.sqrt(2))) / 2
 
 
 @dataclass(frozen=True)
@@ -194,7 +156,7 @@ class Uniform:
     def distribution(self, weight_shape: Shape) -> Distribution:
         """Return the uniform law, which no shape changes."""
         low, high = Fraction(self.low), Fraction(self.high)
-        return _uniform((self.low, self.high), (low + high) / 2, (high - low) ** 2 / 12)
+        return uniform((self.low, self.high), (low + high) / 2, (high - low) ** 2 / 12)
 
 
 @dataclass(frozen=True)
@@ -216,7 +178,7 @@ class Normal:
 
     def distribution(self, weight_shape: Shape) -> Distribution:
         """Return the normal law, which no shape changes."""
-        return _normal(self.mean, Fraction(self.std) ** 2)
+        return normal(self.mean, Fraction(self.std) ** 2)
 
 
 @dataclass(frozen=True)
@@ -239,7 +201,7 @@ class TruncatedNormal(Normal):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not (self.low < self.high and _between(self._standard(self.low), self._standard(self.high)) > 0):
+        if not (self.low < self.high and between(self._standard(self.low), self._standard(self.high)) > 0):
             raise ArgumentError(f"low={self.low} .. high={self.high} must hold some of the law: move a bound")
 
     def _standard(self, x: Number) -> float:
@@ -250,14 +212,14 @@ class TruncatedNormal(Normal):
         """Return the truncated law, which no shape changes."""
         centre, std = float(self.mean), float(self.std)
         a, b = self._standard(self.low), self._standard(self.high)
-        share = _between(a, b)
+        share = between(a, b)
         density = [math.exp(-z * z / 2) / math.sqrt(2 * math.pi) for z in (a, b)]
         shift = (density[0] - density[1]) / share
         return Distribution(
             (self.low, self.high),
             centre + std * shift,
             std**2 * (1 + (a * density[0] - b * density[1]) / share - shift**2),
-            lambda x: _between(a, min(b, max(a, self._standard(x)))) / share,
+            lambda x: between(a, min(b, max(a, self._standard(x)))) / share,
             4 * (16 + abs(centre) / std) / share,
         )
 
@@ -281,7 +243,7 @@ class _Scaled:
         """Return the law with this variance: normal, or uniform within sqrt(3 Var[w])."""
         variance = self.variance(weight_shape)
         bound = math.sqrt(3 * variance)
-        return _uniform((-bound, bound), 0, variance) if self.uniform else _normal(0, variance)
+        return uniform((-bound, bound), 0, variance) if self.uniform else normal(0, variance)
 
 
 @dataclass(frozen=True)

@@ -51,6 +51,18 @@ GENERAL_LAWS = {
 }
 
 
+def cell_of(operator: str, backend: Backend, dtype: str, law: str) -> Row:
+    """Return the fields of a row that say which cell it belongs to."""
+    where = {"backend": backend.name, "device": backend.device}
+    return {"operator": operator, **where, "dtype": dtype, "law": law}
+
+
+def blank_row(about: Mapping[str, Any], status: str) -> Row:
+    """Return a row that says what it is about and has no numbers."""
+    empty = {"reason": "", "ratio": None, "ulps": None, "model": None, "discriminating": False}
+    return {"kind": "row", **about, "status": status, **empty}
+
+
 @dataclass
 class Trial:
     """A case with its operands and its exact result.
@@ -195,24 +207,8 @@ class Trial:
 
     def _row(self, backend: Backend, law: str, status: str, **extra: Any) -> Row:
         case = self.case
-        return {
-            "kind": "row",
-            "operator": case.operator,
-            "backend": backend.name,
-            "device": backend.device,
-            "dtype": case.dtype,
-            "law": law,
-            "case": str(case),
-            "regime": case.regime,
-            "status": status,
-            "reason": "",
-            "ratio": None,
-            "ulps": None,
-            "model": None,
-            "discriminating": False,
-            "path": self._path(backend),
-            **extra,
-        }
+        about = cell_of(case.operator, backend, case.dtype, law) | {"case": str(case), "regime": case.regime}
+        return blank_row(about, status) | {"path": self._path(backend), **extra}
 
     def _path(self, backend: Backend) -> str:
         """Return the name of the kernel that runs the case, asked once for each backend."""

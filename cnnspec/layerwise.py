@@ -8,25 +8,23 @@ parameters that they use.
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
 import torch
 
-from cnnspec import exact, ops
-from cnnspec.backends import Backend, Output
-from cnnspec.backends.torch import output as read
-from cnnspec.backends.torch_runs import Record, Run, Tensors, case_of, words_of
+from cnnspec.backends import Backend
+from cnnspec.backends.torch_records import Record, Run, Tensors
+from cnnspec.backends.torch_runs import case_of, words_of
+from cnnspec.backends.traced import Unused
 from cnnspec.blocks import Node
 from cnnspec.calls import Violation
 from cnnspec.cases import Case
-from cnnspec.errors import CnnspecError
 from cnnspec.graph import Network
-from cnnspec.judge import BACKWARD, FORWARD, UPDATES, Row
+from cnnspec.judge import BACKWARD, FORWARD, UPDATES, Row, blank_row, cell_of
+from cnnspec.nodes import Held, family_of, held_to_sum
 from cnnspec.op import Operator
-from cnnspec.ops.linear import Linear
-from cnnspec.outputs import Unjudged, within, worst_of
+from cnnspec.outputs import Unjudged
 from cnnspec.pairs import pairs, uses
 from cnnspec.spelling import spec_name, spelled
 
@@ -36,8 +34,6 @@ NETWORK_LAWS = {
     GRADIENT_SUM: "the gradient of what several nodes use is the sum of the gradients of these uses",
     WHOLE: "the module's own run gives the bits of its traced calls, forward and backward",
 }
-CAST_BY_AUTOCAST = ("conv", "conv_transpose", "linear", "prelu")
-"""Families whose operands autocast rounds to 16 bits, as torch's "CPU Op-Specific Behavior" lists them."""
 
 
 @dataclass
@@ -100,12 +96,7 @@ class Layerwise:
         operands = self._operands(node, record)
         value = self.run.value(self._pairs.get(node.name, ""))
         if operands is None or value is None:
-            reason = (
-                "what it takes is not known"
-                if spec_name(node.operator)
-                else "the catalogue has no such operator"
-            )
-            yield self._row(case, node, FORWARD, "skip", reason=reason)
+            yield self._row(case, node, FORWARD, "skip", reason=_unknown(node))
             return
         if record is not None and record.raised:
             status = "unsupported" if record.unsupported else "fail"
@@ -113,10 +104,10 @@ class Layerwise:
                 case, node, FORWARD, status, **{"reason" if record.unsupported else "message": record.raised}
             )
             return
-        if getattr(node.operator, "training", False) and spec_name(node.operator) in _RANDOM:
+        if getattr(node.operator, "training", False) and family_of(node.operator) == "dropout":
             yield self._row(case, node, FORWARD, "skip", reason="its values are drawn at random")
             return
-        held = _Held(node.operator, operands, value, self.backend)
+        held = Held(node.operator, operands, value, self.backend)
         forward = self._judged(FORWARD, held.case, node, held.forward)
         yield _with_calls(forward, node, record)
         if forward["status"] != "pass" or record is None or type(record.operator) is not type(node.operator):
@@ -144,23 +135,9 @@ class Layerwise:
         return row
 
     def _row(self, case: Case | None, node: Node | None, law: str, status: str, **extra: Any) -> Row:
-        return {
-            "kind": "row",
-            "operator": _called(node.operator) if node else "network",
-            "backend": self.backend.name,
-            "device": self.backend.device,
-            "dtype": case.dtype if case else "float32",
-            "law": law,
-            "case": str(case) if case else "",
-            "status": status,
-            "reason": "",
-            "ratio": None,
-            "ulps": None,
-            "model": None,
-            "discriminating": status == "pass",
-            **self.about,
-            **extra,
-        }
+        operator, dtype = _called(node.operator) if node else "network", case.dtype if case else "float32"
+        about = cell_of(operator, self.backend, dtype, law) | {"case": str(case) if case else ""}
+        return blank_row(about, status) | {"discriminating": status == "pass", **self.about, **extra}
 
     def whole(self, own: Run) -> Row:
         """Return the row of the module's own run: it gives what its traced calls gave, bit for bit."""
@@ -175,7 +152,7 @@ class Layerwise:
         same = record is not None and type(record.operator) is type(node.operator)
         if spec_name(node.operator) is None:
             return None
-        inputs = dict(zip(words_of(node.operator, len(node.inputs)), node.inputs, strict=False))
+        inputs = _inputs(node)
         for word, name in (*inputs.items(), *node.operands.items()):
             value = record.operands.get(word) if record is not None and same else None
             if value is None:
@@ -199,8 +176,8 @@ class Layerwise:
             if name not in self.run.state:
                 raise Violation(f"the model has no parameter {name}")
         if record is None or type(record.operator) is not type(node.operator):
-            return {"discriminating": True}
-        inputs = dict(zip(words_of(node.operator, len(node.inputs)), node.inputs, strict=False))
+            return {}
+        inputs = _inputs(node)
         wanted = {word: (self._value(name), f"the output of {name}") for word, name in inputs.items()}
         wanted |= {word: (self.run.state[name], name) for word, name in node.operands.items()}
         commutes = spec_name(node.operator) == "add"
@@ -210,7 +187,7 @@ class Layerwise:
             if value is None or _same(own, value) or (commutes and any(_same(one, value) for one in taken)):
                 continue
             raise Violation(f"{word} is {self._described(own)}, it must be {what}", operand=word)
-        return {"discriminating": True}
+        return {}
 
     def _described(self, value: torch.Tensor | None) -> str:
         """Return what a value is in words: the output of which node, or which parameter."""
@@ -237,69 +214,7 @@ class Layerwise:
                 raise Unjudged(f"the gradient that {name} gives is not known")
             parts.append(part)
         assert record.grad_output is not None
-        return _held_to_sum(parts, record.grad_output, self.backend)
-
-
-_RANDOM = ("dropout", "dropout1d", "dropout2d", "dropout3d", "alpha_dropout", "feature_alpha_dropout")
-
-
-class _Held:
-    """One node's operands as exact numbers, and what its output and gradients must be."""
-
-    def __init__(self, operator: Operator, operands: Tensors, value: torch.Tensor, backend: Backend) -> None:
-        self.backend, self.value = backend, value
-        family = ops.family(spec_name(operator) or "")
-        if family in CAST_BY_AUTOCAST and value.dtype in (torch.bfloat16, torch.float16):
-            operands = {word: one.to(value.dtype) for word, one in operands.items()}
-        case = case_of(operator, operands)
-        assert case is not None
-        self.case = replace(case, dtype=_name(value), layout=_layouts(case, operands))
-        self.operands = {
-            word: array_of(operands[word]) for word in self.case.operand_shapes() if word in operands
-        }
-        self.updates = (
-            {} if not operator.buffer_shapes() else exact.updates(self.case.operation, self.operands)
-        )
-
-    def forward(self) -> Mapping[str, Any]:
-        """Hold the output to the exact one."""
-        try:
-            right = exact.evaluate(self.case.spec, self.case.operation, self.operands)
-        except CnnspecError as error:
-            raise Violation(f"the definition does not take what the model gives: {error}") from None
-        return within(right, read(self.value), self.backend, self.case, self.operands)
-
-    def backward(self, record: Record) -> Mapping[str, Any]:
-        """Hold the gradients of all operands to the exact ones."""
-        assert record.grad_output is not None
-        right = exact.gradients(
-            self.case.spec,
-            self.case.operation,
-            array_of(record.grad_output),
-            self.operands,
-            [*record.gradients],
-        )
-        facts = []
-        for name, one in right.items():
-            found, dtype = record.gradients[name], self.value.dtype
-            if found.dtype.itemsize > dtype.itemsize:  # autocast rounded the operand
-                found = found.to(dtype)
-            facts.append(self._hold(one, found, "gradient", name))
-        if not facts:
-            raise Unjudged("no gradient reaches its operands")
-        return worst_of(facts)
-
-    def updated(self, record: Record) -> Mapping[str, Any]:
-        """Hold the operands that the call changes to their exact new values."""
-        if self.updates.keys() - record.updated.keys():
-            raise Unjudged("what this call alone changed is not known")
-        return worst_of(
-            [self._hold(one, record.updated[name], "new value", name) for name, one in self.updates.items()]
-        )
-
-    def _hold(self, right: exact.Exact, found: torch.Tensor, what: str, name: str) -> dict[str, Any]:
-        case = replace(self.case, dtype=_name(found))
-        return within(right, read(found), self.backend, case, self.operands, f"the {what} of {name}", name)
+        return held_to_sum(parts, record.grad_output, self.backend)
 
 
 def _equal_runs(run: Run, own: Run) -> Mapping[str, Any]:
@@ -335,27 +250,6 @@ def _equal(what: str, ones: Mapping[Any, torch.Tensor], others: Mapping[Any, tor
             )
 
 
-def _held_to_sum(parts: list[torch.Tensor], total: torch.Tensor, backend: Backend) -> Mapping[str, Any]:
-    """Hold a tensor to the sum of others: a linear layer whose weights are 1."""
-    if len(parts) > 2 and total.dtype in (torch.bfloat16, torch.float16):
-        raise Unjudged("no proven model: partial sums may be stored in 16 bits")
-    columns = np.stack([array_of(one).ravel() for one in parts], axis=-1)
-    layer = Linear(len(parts), 1, bias=False)
-    operands = {"input": columns, "weight": np.ones((1, len(parts)))}
-    right = exact.evaluate(ops.spec("linear"), layer, operands)
-    case = Case(
-        "linear",
-        {"in_features": len(parts), "out_features": 1, "bias": False},
-        (columns.shape,),
-        _name(total),
-        "dense",
-        1,
-    )
-    found = read(total)
-    flat = Output(found.values, (found.values.size, 1), found.dtype, found.device)
-    return within(right, flat, backend, case, operands, "the sum of gradients")
-
-
 def _with_calls(row: Row, node: Node, record: Record | None) -> Row:
     """Return the row of a failure with what the model calls, where the definition says something else."""
     if row["status"] == "fail" and record and spelled(record.operator) != spelled(node.operator):
@@ -369,6 +263,21 @@ def _called(operator: Operator) -> str:
     return spec_name(operator) or str(getattr(operator, "trace", None) or type(operator).__name__.lower())
 
 
+def _inputs(node: Node) -> dict[str, str]:
+    """Return what a node takes from other nodes, by the words of its operator."""
+    return dict(zip(words_of(node.operator, len(node.inputs)), node.inputs, strict=False))
+
+
+def _unknown(node: Node) -> str:
+    """Return why nothing can be said of the output of a node."""
+    if spec_name(node.operator):
+        return "what it takes is not known"
+    if isinstance(node.operator, Unused):
+        names = list(node.operands.values())
+        return f"no node uses the parameter{'s' * (len(names) > 1)} {' and '.join(names)}"
+    return "the catalogue has no such operator"
+
+
 def _same(one: torch.Tensor | None, other: torch.Tensor) -> bool:
     """Say whether two tensors hold the same numbers; NaN is the same as NaN."""
     if one is None or one.shape != other.shape:
@@ -376,23 +285,3 @@ def _same(one: torch.Tensor | None, other: torch.Tensor) -> bool:
     if one.is_complex() and other.is_complex():
         one, other = torch.view_as_real(one.resolve_conj()), torch.view_as_real(other.resolve_conj())
     return torch.equal(torch.nan_to_num(one.double(), math.inf), torch.nan_to_num(other.double(), math.inf))
-
-
-def array_of(value: torch.Tensor) -> Any:
-    """Return the numbers of a tensor as a float64 or integer array."""
-    found = read(value)
-    return np.asarray(found.values).reshape(found.shape)
-
-
-def _name(value: torch.Tensor) -> str:
-    return str(value.dtype).removeprefix("torch.")
-
-
-def _layouts(case: Case, operands: Tensors) -> dict[str, str]:
-    """Return the layouts of operands that are in channels_last and in nothing else."""
-    last = [
-        word
-        for word, one in operands.items()
-        if one.dim() == 4 and not one.is_contiguous() and one.is_contiguous(memory_format=torch.channels_last)
-    ]
-    return dict.fromkeys(last, "channels_last")

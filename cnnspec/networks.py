@@ -18,16 +18,18 @@ from cnnspec.backends.torch import DTYPES, functional
 from cnnspec.backends.torch_compiled import run_compiled
 from cnnspec.backends.torch_graph import graph_of
 from cnnspec.backends.torch_modules import to_torch
-from cnnspec.backends.torch_runs import Run, run_by, run_trace, run_whole, said
+from cnnspec.backends.torch_records import Run
+from cnnspec.backends.torch_runs import run_by, run_trace, run_whole
 from cnnspec.backends.torch_trace import initialise
 from cnnspec.backends.torch_weights import drawn_state, fill, is_drawn
 from cnnspec.cases import call_of
 from cnnspec.chain import chained, distance
-from cnnspec.errors import ArgumentError, CnnspecError, ShapeError, UsageError
+from cnnspec.errors import ArgumentError, CnnspecError, ShapeError, UsageError, said
 from cnnspec.graph import Network
-from cnnspec.judge import BACKWARD, FORWARD, GENERAL_LAWS, UPDATES, Row
-from cnnspec.layerwise import NETWORK_LAWS, WHOLE, Layerwise, array_of
+from cnnspec.judge import BACKWARD, FORWARD, GENERAL_LAWS, UPDATES, Row, blank_row, cell_of
+from cnnspec.layerwise import NETWORK_LAWS, WHOLE, Layerwise
 from cnnspec.nested import Shape
+from cnnspec.nodes import array_of
 
 VARIANTS = {
     "eval": "in evaluation",
@@ -216,7 +218,7 @@ class Pass:
         self, definition: Network, inputs: list[torch.Tensor], generator: torch.Generator, announce: Any
     ) -> Iterator[Row]:
         """Run a definition node by node on the functions of a backend."""
-        torch.manual_seed(self.seed)
+        self._seed()
         module = to_torch(definition, dtype=DTYPES[self.dtype])
         state = {name: one.detach() for name, one in module.state_dict().items() if is_drawn(name)}
         state = {name: self._placed(one) for name, one in drawn_state(state, self.regime, generator).items()}
@@ -332,23 +334,5 @@ class Pass:
 
     def row(self, status: str, **extra: Any) -> Row:
         """Return a row that says something of the whole pass."""
-        backend = self.subject.backend
-        return {
-            "kind": "row",
-            "operator": "network",
-            "backend": backend.name,
-            "device": backend.device,
-            "dtype": self.dtype,
-            "law": FORWARD,
-            "case": "",
-            "status": status,
-            "reason": "",
-            "ratio": None,
-            "ulps": None,
-            "model": None,
-            "discriminating": False,
-            "node": "",
-            "place": 0,
-            **self.facts,
-            **extra,
-        }
+        about = cell_of("network", self.subject.backend, self.dtype, FORWARD) | {"case": ""}
+        return blank_row(about, status) | {"node": "", "place": 0, **self.facts, **extra}

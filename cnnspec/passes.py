@@ -3,16 +3,16 @@
 A pass that crashes or hangs is one row, which names the node at which it stopped; the others run on.
 """
 
+import contextlib
 import dataclasses
-import datetime as dt
-import hashlib
 import json
 import os
 import shlex
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from itertools import chain
@@ -20,16 +20,15 @@ from pathlib import Path
 from typing import Any
 
 from cnnspec import expectations, networks
-from cnnspec._version import __version__
 from cnnspec.backends.targets import missing_device
 from cnnspec.cases import Case
 from cnnspec.errors import CnnspecError, UsageError
 from cnnspec.expectations import Expectation
-from cnnspec.folder import RECORD, alone_in
+from cnnspec.folder import RECORD, alone_in, append, rewrite, set_aside
 from cnnspec.judge import Row
 from cnnspec.nested import Shape
 from cnnspec.networks import Pass, Subject, Variant
-from cnnspec.record import end, environment
+from cnnspec.record import end, start
 from cnnspec.report.results import Results
 from cnnspec.report.values import plural
 from cnnspec.run import worker_environment
@@ -83,29 +82,83 @@ def run_networks(
 ) -> Results:
     """Run all passes and return what `directory/results.jsonl` then holds; `told` gets a line for each pass.
 
+    Each pass has its rows there as soon as it ends, at last in the order of the plan; Ctrl-C keeps what has been found.
     Raises UsageError for what the plan names and what does not exist, and where a pass says that it cannot run.
     """
-    passes, started = plan.passes(), time.time()
+    passes, started, interrupted = plan.passes(), time.time(), False
     folder = directory / ".cnnspec"
     folder.mkdir(parents=True, exist_ok=True)
     with alone_in(directory, plan.seconds):
         (folder / "networks.json").write_text(json.dumps(dataclasses.asdict(plan)), encoding="utf-8")
-        entries: list[Mapping[str, Any]] = [_header(plan, passes)]
+        set_aside(directory)
+        record, first = directory / RECORD, _header(plan, passes)
+        append(record, [first])
         rows: dict[int, list[Row]] = {}
-        with ThreadPoolExecutor(min(jobs or os.cpu_count() or 1, len(passes))) as pool:
-            waiting = {pool.submit(_run, plan, passes[n], folder, n): n for n in range(len(passes))}
-            for done in as_completed(waiting):
-                n = waiting[done]
-                rows[n] = done.result()
-                told(_line(passes[n], rows[n]))
-        entries += [row for n in sorted(rows) for row in rows[n]]
-        entries.append(end(started, interrupted=False))
-        record = directory / RECORD
-        record.write_text("".join(json.dumps(one, default=str) + "\n" for one in entries), encoding="utf-8")
+        try:
+            with contextlib.closing(_run_all(plan, passes, folder, jobs)) as ended:
+                for n, found in ended:
+                    rows[n] = found
+                    append(record, found)
+                    told(_line(passes[n], found))
+        except KeyboardInterrupt:
+            interrupted = True
+        in_order = chain.from_iterable(rows[n] for n in sorted(rows))
+        rewrite(record, [first, *in_order, end(started, interrupted)])
     return Results.read(record)
 
 
-def _run(plan: NetworkPlan, one: Pass, folder: Path, n: int) -> list[Row]:
+def _run_all(
+    plan: NetworkPlan, passes: list[Pass], folder: Path, jobs: int
+) -> Generator[tuple[int, list[Row]], None, None]:
+    """Yield the number and the rows of each pass as it ends; closed, or where one raises, end the others."""
+    processes = _Processes()
+    with ThreadPoolExecutor(min(jobs or os.cpu_count() or 1, len(passes))) as pool:
+        waiting = {pool.submit(_run, plan, one, folder, n, processes): n for n, one in enumerate(passes)}
+        try:
+            for done in as_completed(waiting):
+                yield waiting[done], done.result()
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+            processes.end()
+
+
+class _Processes:
+    """The processes under way, which can be ended together; none starts after that."""
+
+    def __init__(self) -> None:
+        self._running: set[subprocess.Popen[str]] = set()
+        self._ended = threading.Event()
+
+    def run(self, command: list[str], seconds: float) -> tuple[int | None, str]:
+        """Return the exit status of a command, None after `seconds`, and the last line that it said."""
+        process = subprocess.Popen(  # noqa: S603 - our own interpreter
+            command,
+            env=worker_environment(),
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        self._running.add(process)
+        if self._ended.is_set():
+            process.kill()
+        try:
+            _, said = process.communicate(timeout=seconds)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.communicate()
+            return None, ""
+        finally:
+            self._running.discard(process)
+        return process.returncode, (said.strip().splitlines() or [""])[-1]
+
+    def end(self) -> None:
+        """End all that run."""
+        self._ended.set()
+        for process in [*self._running]:
+            process.kill()
+
+
+def _run(plan: NetworkPlan, one: Pass, folder: Path, n: int, processes: _Processes) -> list[Row]:
     """Run one pass in a process of its own and return its rows."""
     reason = missing_device(one.subject.backend)
     if reason:
@@ -113,18 +166,7 @@ def _run(plan: NetworkPlan, one: Pass, folder: Path, n: int) -> list[Row]:
     for kind in ("rows", "mark"):
         (folder / f"{n}.{kind}").write_text("", encoding="utf-8")
     command = [sys.executable, "-m", "cnnspec.passes", str(folder), str(n)]
-    try:
-        done = subprocess.run(  # noqa: S603 - our own interpreter
-            command,
-            env=worker_environment(),
-            timeout=plan.seconds,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        code, said = done.returncode, (done.stderr.strip().splitlines() or [""])[-1]
-    except subprocess.TimeoutExpired:
-        code, said = None, ""
+    code, said = processes.run(command, plan.seconds)
     if code == REFUSED:
         raise UsageError(said)
     rows: list[Row] = [
@@ -155,24 +197,14 @@ def _line(one: Pass, rows: list[Row]) -> str:
 
 
 def _header(plan: NetworkPlan, passes: list[Pass]) -> dict[str, Any]:
-    facts = environment()
     targets = {one.subject.backend.name: one.subject.backend for one in passes}
-    return {
-        "kind": "header",
-        "schema_version": 1,
-        "cnnspec": __version__,
-        "started_utc": dt.datetime.now(dt.UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
-        "seed": plan.seed,
-        "command": _command(plan),
+    return start(plan.seed, _command(plan), "a process for each pass") | {
         "targets": [
             {"name": name, "description": one.description, "device": one.device, "models": {}}
             for name, one in targets.items()
         ],
         "laws": [*networks.LAWS],
         "dtypes": [*plan.dtypes],
-        "isolation": "a process for each pass",
-        "environment": facts,
-        "fingerprint": hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:12],
     }
 
 

@@ -21,25 +21,32 @@ def header(
     plan: Plan, backends: Sequence[Backend], isolation: str, known: Sequence[Expectation] = ()
 ) -> dict[str, Any]:
     """Return the first line of a record: what ran, where, on what, and which deviations are known."""
-    facts = environment()
-    return {
-        "kind": "header",
-        "schema_version": 1,
-        "cnnspec": __version__,
-        "started_utc": _now(),
-        "seed": plan.seed,
-        "command": "cnnspec check " + " ".join(plan.targets),
+    command = "cnnspec check " + " ".join(plan.targets)
+    return start(plan.seed, command, isolation) | {
         "targets": [_described(backend, plan) for backend in backends],
         "operators": list(plan.operators),
         "dtypes": sorted({dtype for _, dtype in plan.cells()}),
         "laws": list(plan.laws or known_laws()),
         "examples": plan.examples,
         "budget_seconds": None if plan.deadline is None else round(plan.deadline - time.time()),
-        "isolation": isolation,
-        "environment": facts,
         "plan": {key: value for key, value in dataclasses.asdict(plan).items() if key not in FREE},
         "earlier": list(plan.earlier),
         "expectations": [*_expected(plan, backends, known)],
+    }
+
+
+def start(seed: int, command: str, isolation: str) -> dict[str, Any]:
+    """Return what the first line of any record says: when it began, what was asked, and on what it ran."""
+    facts = environment()
+    return {
+        "kind": "header",
+        "schema_version": 1,
+        "cnnspec": __version__,
+        "started_utc": _now(),
+        "seed": seed,
+        "command": command,
+        "isolation": isolation,
+        "environment": facts,
         "fingerprint": hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:12],
     }
 

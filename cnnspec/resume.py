@@ -1,12 +1,11 @@
 """Going on with a run that was interrupted: what its record holds is not asked again."""
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from cnnspec.errors import UsageError
-from cnnspec.folder import RECORD, Folder
+from cnnspec.folder import RECORD, Folder, rewrite
 from cnnspec.plan import CHUNK, Chunk, Plan, differences
 from cnnspec.report.reading import read_entries
 from cnnspec.rows import path_key
@@ -44,10 +43,7 @@ def _case(row: Entry) -> tuple[Any, ...]:
 
 def restore(folder: Folder, entries: Sequence[Entry]) -> None:
     """Write the record and the private folder as the run had left them."""
-    record = folder.path.parent / RECORD
-    unfinished = record.with_suffix(".part")
-    unfinished.write_text("".join(json.dumps(entry) + "\n" for entry in entries), encoding="utf-8")
-    unfinished.replace(record)
+    rewrite(folder.path.parent / RECORD, entries)
     judged: dict[str, list[Entry]] = {}
     for row in entries:
         if row.get("kind") != "row":

@@ -12,7 +12,7 @@ from cnnspec import data, reproduce
 from cnnspec.backends import Backend
 from cnnspec.cases import Case
 from cnnspec.errors import CnnspecError
-from cnnspec.judge import FORWARD, Row, Trial
+from cnnspec.judge import FORWARD, Row, Trial, blank_row, cell_of
 from cnnspec.outputs import spelled
 
 
@@ -61,14 +61,16 @@ def reproduces(script: str) -> bool:
 
 def failure_id(row: Mapping[str, Any]) -> str:
     """Return the name that all failures of one cell share."""
-    parts = (row["operator"], row["backend"], row["dtype"], row["law"])
-    return "-".join("".join(c if c.isalnum() or c in "._" else "_" for c in part) for part in parts)
+    return _name(row, "operator", "backend", "dtype", "law")
 
 
 def path_key(row: Mapping[str, Any]) -> str:
     """Return the name that the rows of one law on one path of a backend share."""
-    words = (row["backend"], row["path"], row["dtype"], row["law"])
-    return "-".join("".join(c if c.isalnum() else "_" for c in word) for word in words)
+    return _name(row, "backend", "path", "dtype", "law")
+
+
+def _name(row: Mapping[str, Any], *keys: str) -> str:
+    return "-".join("".join(c if c.isalnum() or c in "._" else "_" for c in row[key]) for key in keys)
 
 
 def crash_row(
@@ -86,8 +88,7 @@ def crash_row(
         f"no answer within {timeout:g} s: the process was ended" if hung else "the call ended its process"
     )
     reasons = [words] * bool(words and not hung) + [f"it printed {printed!r}"] * bool(printed)
-    row: Row = {
-        "kind": "row",
+    about = {
         "operator": operator,
         "backend": mark["backend"],
         "device": device,
@@ -96,12 +97,8 @@ def crash_row(
         "index": mark["index"],
         "case": mark["case"],
         "regime": Case.parse(mark["case"]).regime,
-        "status": "timeout" if hung else "crash",
-        "reason": "",
-        "ratio": None,
-        "ulps": None,
-        "model": None,
-        "discriminating": False,
+    }
+    row = blank_row(about, "timeout" if hung else "crash") | {
         "seconds": round(seconds, 3),
         "message": "; ".join([f"{ending}: {reasons[0]}", *reasons[1:]] if reasons else [ending]),
         "minimal_case": mark["case"],
@@ -112,16 +109,8 @@ def crash_row(
 
 def cell_row(operator: str, dtype: str, backend: Backend, status: str, reason: str) -> Mapping[str, Any]:
     """Return the row of a cell that has no cases, with its reason."""
-    return {
-        "kind": "cell",
-        "operator": operator,
-        "backend": backend.name,
-        "device": backend.device,
-        "dtype": dtype,
-        "law": FORWARD,
-        "status": status,
-        "reason": reason,
-    }
+    about = cell_of(operator, backend, dtype, FORWARD)
+    return {"kind": "cell", **about, "status": status, "reason": reason}
 
 
 def broken_row(operator: str, dtype: str, backend: Backend, text: str) -> Mapping[str, Any]:

@@ -19,7 +19,7 @@ from cnnspec.backends.targets import resolve
 from cnnspec.cases import Case
 from cnnspec.conformance import Session
 from cnnspec.errors import CnnspecError
-from cnnspec.folder import RECORD, Folder, alone_in, close
+from cnnspec.folder import RECORD, Folder, alone_in, close, set_aside
 from cnnspec.judge import Row, Trial
 from cnnspec.plan import Plan
 from cnnspec.record import end, header
@@ -165,7 +165,7 @@ def run_workers(
         folder = _prepare(plan, directory)
         here = header(plan, session.backends, "worker processes", session.expectations)
         same = any(entry.get("fingerprint") == here["fingerprint"] for entry in entries)
-        restore(folder, [*entries, here] if not same else entries)
+        restore(folder, entries if same else [*entries, here])
         return _run(folder, jobs, progress)
 
 
@@ -220,8 +220,8 @@ def worker_environment() -> dict[str, str]:
     single = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
     path = os.pathsep.join(p for p in (os.environ.get("PYTHONPATH", ""), str(Path(__file__).parents[1])) if p)
     drop = ("PYTEST_ADDOPTS", "PYTEST_XDIST_WORKER", "PYTEST_CURRENT_TEST")
-    kept = {key: value for key, value in os.environ.items() if key not in drop}
-    return {**kept, **single, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "PYTHONPATH": path}
+    others = {key: value for key, value in os.environ.items() if key not in drop}
+    return {**others, **single, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "PYTHONPATH": path}
 
 
 def _follow(entries: TextIO, process: "subprocess.Popen[bytes]") -> Iterator[Mapping[str, Any]]:
@@ -258,7 +258,6 @@ def _earlier_failures(directory: Path, most: int = 50) -> list[str]:
         rows = Results.read(directory).rows
     except CnnspecError:
         rows = ()
-    record.replace(directory / "previous.jsonl")
-    shutil.rmtree(directory / "reproducers", ignore_errors=True)
+    set_aside(directory)
     bad = [str(row["case"]) for row in rows if row.get("status") in ("fail", "crash", "timeout", "flaky")]
     return [*dict.fromkeys(bad)][:most]

@@ -115,6 +115,12 @@ class Spec:
         """How many operands have shapes of their own."""
         return len(self.inputs)
 
+    def input_names(self, count: int) -> tuple[str, ...]:
+        """Return what a call with `count` inputs names them: "input", "input2" and so on where it gathers them."""
+        return (
+            tuple(f"input{n if n > 1 else ''}" for n in range(1, count + 1)) if self.gathers else self.inputs
+        )
+
     def keyword_arguments(self, arguments: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
         """Return what the functional form takes by keyword: the values for `arguments`, and the defaults."""
         everything = dataclasses.fields(self.operator)  # type: ignore[arg-type]

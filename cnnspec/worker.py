@@ -46,7 +46,7 @@ class Worker:
     @cached_property
     def session(self) -> Session:
         """The plan's session, made once; from then on the process keeps to its limits."""
-        self._held = join(self.folder.path.parent)
+        join(self.folder.path.parent)
         memory.keep_to(self.plan.memory if self.plan.device == "cpu" else 0)  # CUDA maps what it never uses
         session = Session(
             self.plan,

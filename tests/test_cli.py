@@ -203,6 +203,7 @@ BAD = {
             "summary resnet18 --input 1,4,64,64",
             "layer conv1, Conv2d(3, 64, 7, stride=2, padding=3, bias=False), does not",
         ),
+        ("summary Conv2d(3,4,3) --input N,x", "--input 'N,x' must be sizes such as 1,3,224,224"),
         ("summary Conv2d(3,4,3) --input 1,x", "--input '1,x' must be sizes such as 1,3,224,224"),
         ("report build nowhere", "nowhere"),
     ],

@@ -1,6 +1,6 @@
 """Models of torch that are right and hard to follow: no node of them fails, and what is not judged is said."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,14 +18,7 @@ from cnnspec.nested import Shape
 from cnnspec.networks import Pass, Subject, Variant
 
 IMAGE = (2, 3, 6, 6)
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 class Model(nn.Module):

@@ -1,6 +1,6 @@
 """Whole networks node by node: right ones hold, each planted fault is attributed to its node."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -23,14 +23,7 @@ from tests import faulty_networks
 FILE = str(Path(__file__).with_name("faulty_networks.py"))
 NET = "resnet18(width=16, classes=10, input_size=32)"
 SHAPE = (2, 3, 32, 32)
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def judged(
@@ -171,12 +164,14 @@ def test_what_cannot_be_judged_is_said_and_never_passed(tmp_path: Path) -> None:
         "import torch\n"
         "class Model(torch.nn.Module):\n"
         "    def __init__(self):\n        super().__init__()\n        self.drop = torch.nn.Dropout(0.5)\n"
+        "        self.idle = torch.nn.Linear(2, 2)\n"
         "    def forward(self, x):\n        return self.drop(torch.erfinv(torch.tanh(x)))\n"
         "def build():\n    return Model()\n"
     )
     found = judged(f"{tmp_path / 'model.py'}:build", net="", shape=(2, 3), variant="train", regime="own")
     told = {(row["node"], row["law"]): (row["status"], row["reason"]) for row in found}
     assert told["erfinv", "forward"] == ("skip", "the catalogue has no such operator")
+    assert told["unused", "forward"] == ("skip", "no node uses the parameters idle.weight and idle.bias")
     assert told["drop", "forward"] == ("skip", "its values are drawn at random")
     assert told["tanh", "forward"][0] == "pass"
 

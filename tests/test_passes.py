@@ -1,10 +1,21 @@
 """Runs over whole networks: from the command line, in processes that may die."""
 
+import json
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from cnnspec import passes
 from cnnspec.cli import main
+from cnnspec.errors import UsageError
+from cnnspec.judge import Row
+from cnnspec.networks import Pass
+from cnnspec.passes import NetworkPlan
 from cnnspec.report.networks import passes_of
 from cnnspec.report.results import Results
 
@@ -84,6 +95,72 @@ def test_a_kernel_that_ends_or_hangs_its_process_is_one_row(
     rows = Results.read(tmp_path / "out").rows
     assert {row["status"] for row in rows if row["status"] in ("crash", "timeout")} == {status}
     assert all(row["message"].startswith(message) for row in rows if row["status"] == status)
+
+
+HANGING = """
+import os, time, torch
+from pathlib import Path
+
+def relu(input, inplace=False):
+    mark = Path(__file__).with_name("first")
+    if not mark.exists():
+        mark.write_text(str(os.getpid()))
+    if mark.read_text() != str(os.getpid()):
+        Path(__file__).with_name("second").touch()
+        time.sleep(600)
+    return torch.relu(input)
+"""
+
+
+def kinds(folder: Path) -> list[str]:
+    return [json.loads(line)["kind"] for line in (folder / "results.jsonl").read_text().splitlines()]
+
+
+def test_an_interrupted_run_keeps_the_passes_that_ended_and_ends_the_others(tmp_path: Path) -> None:
+    (tmp_path / "hanging.py").write_text(HANGING)
+    words = ["check", "hanging.py", "--net", "lenet_fleuret", "--variant", "eval", "--jobs", "1"]
+    with subprocess.Popen(
+        [sys.executable, "-m", "cnnspec", *words, "--out", "out"], cwd=tmp_path, stdout=subprocess.DEVNULL
+    ) as process:
+        limit = time.monotonic() + 60
+        while time.monotonic() < limit and not (tmp_path / "second").exists():
+            time.sleep(0.05)
+        before = kinds(tmp_path / "out")
+        process.send_signal(signal.SIGINT)
+        assert process.wait(60) == 130
+    assert set(before[1:]) == {"row"}
+    assert kinds(tmp_path / "out") == [*before, "end"]
+    found = Results.read(tmp_path / "out")
+    assert found.end is not None
+    assert found.end["interrupted"] is True
+    assert {row["regime"] for row in found.rows} == {"sparse"}
+    assert not {row["status"] for row in found.rows} & {"crash", "timeout"}
+    assert (tmp_path / "out" / "conformance.html").exists()
+
+
+@pytest.mark.parametrize(
+    ("raised", "code", "last"), [(KeyboardInterrupt(), 130, ["end"]), (UsageError("no weights here"), 2, [])]
+)
+def test_a_pass_that_ends_the_run_leaves_the_rows_of_those_before_and_the_record_of_the_run_before(
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    raised: BaseException,
+    code: int,
+    last: list[str],
+) -> None:
+    def answer(plan: NetworkPlan, one: Pass, *_: Any) -> list[Row]:
+        if one.regime == "dense":
+            raise raised
+        return [one.row("pass", node="fc", discriminating=True)]
+
+    monkeypatch.setattr(passes, "_run", answer)
+    (tmp_path / "results.jsonl").write_text("an earlier run")
+    words = ("torch", "--net", "lenet5", "--variant", "eval", "--jobs", "1")
+    assert run(capsys, tmp_path, *words)[0] == code
+    assert kinds(tmp_path) == ["header", "row", *last]
+    assert (tmp_path / "conformance.html").exists() == (code == 130)
+    assert (tmp_path / "previous.jsonl").read_text() == "an earlier run"
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,6 @@ DTYPES = {
     name: getattr(torch, name)
     for name in ("float64", "float32", "bfloat16", "float16", "int64", "int32", "uint8")
 }
-NAMES_OF_DTYPES = {dtype: name for name, dtype in DTYPES.items()}
 
 ELEMENTARY_ULPS = 3
 """The error of the elementary functions that torch calls, in units in the last place; all of these sources say less.
@@ -67,10 +66,18 @@ def output(array: Any) -> Output:
         raise TypeError(f"returned {type(array).__name__}, not torch.Tensor")
     host = array.detach()
     host = torch.full(host.shape, math.nan) if host.is_meta else host.cpu()
-    name = NAMES_OF_DTYPES.get(host.dtype, str(host.dtype).removeprefix("torch."))
     kind = torch.float64 if host.is_floating_point() else host.dtype
     flat = host.to(kind, copy=True).flatten()  # a target may use the memory of its output again
-    return Output(flat.numpy(), tuple(host.shape), name, array.device.type, _formats(array))
+    return Output(flat.numpy(), tuple(host.shape), dtype_name(host.dtype), array.device.type, _formats(array))
+
+
+def dtype_name(dtype: torch.dtype) -> str:
+    """Return what torch calls a dtype.
+
+    >>> dtype_name(torch.bfloat16)
+    'bfloat16'
+    """
+    return str(dtype).removeprefix("torch.")
 
 
 def _formats(array: torch.Tensor) -> tuple[str, ...]:

@@ -11,7 +11,8 @@ from typing import Any
 import torch
 
 from cnnspec.backends.torch_graph import Graph
-from cnnspec.backends.torch_runs import Record, Run, is_assertion, kept, placed, written_by
+from cnnspec.backends.torch_records import Record, Run, kept
+from cnnspec.backends.torch_runs import is_assertion, placed, written_by
 from cnnspec.backends.torch_values import VIEWS, name_of
 from cnnspec.errors import ArgumentError
 

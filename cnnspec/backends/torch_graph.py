@@ -21,6 +21,7 @@ from cnnspec.backends.torch_values import (
     attribute,
     flat,
     in_place_of_tensors,
+    name_of,
     results,
     shape_of,
     single,
@@ -199,7 +200,7 @@ class _Builder:
                 {str(i): v for i, v in enumerate(node.args)},
             )
         else:
-            name = schema.name.split("::")[-1]
+            name = name_of(node)
             named = dict(zip((one.name for one in schema.arguments), node.args, strict=False)) | dict(
                 node.kwargs
             )
@@ -264,8 +265,7 @@ class _Builder:
     def _remembered(self, value: Value, call: Call, found: Match) -> Value:
         """Keep the call behind a node with what it gives to each operand."""
         given: list[Any] = [one for word in found.inputs for one in flat(call.arguments.get(word))]
-        known = spec(spec_name(found.operator) or "")
-        words = [f"input{n + 1 if n else ''}" for n in range(len(given))] if known.gathers else known.inputs
+        words = spec(spec_name(found.operator) or "").input_names(len(given))
         operands = dict(zip(words, given, strict=False))
         operands |= {word: call.arguments[name] for word, name in found.operands.items()}
         places = {word: one for word, one in operands.items() if isinstance(one, torch.fx.Node)}

@@ -43,6 +43,7 @@ def to_torch(
 class TorchNetwork(torch.nn.Module):
     """A network, node by node; `steps` are the nodes with their layers, in the order in which they are called.
 
+    No value is held longer than a node takes it: `spent` are those that a node is the last to take.
     A layer holds those of its parameters that have its name; those of other nodes it borrows for its call.
     """
 
@@ -77,6 +78,8 @@ class TorchNetwork(torch.nn.Module):
                 if name != f"{node.name}.{word}"
             }
             self.steps.append((node, layer, borrowed))
+        last = {name: node.name for node in network for name in node.inputs if name not in self.outputs}
+        self.spent = {node.name: [name for name in last if last[name] == node.name] for node in network}
         for name, parameter in self.named_parameters():
             parameter.requires_grad_(network.trainable(name))
 
@@ -92,6 +95,8 @@ class TorchNetwork(torch.nn.Module):
                 values[node.name] = torch.func.functional_call(layer, operands, given)
             else:
                 values[node.name] = layer(*given)
+            for name in self.spent[node.name]:
+                del values[name]
         found = tuple(values[name] for name in self.outputs)
         return found[0] if len(found) == 1 else found
 

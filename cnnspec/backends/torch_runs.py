@@ -1,112 +1,24 @@
-"""Runs of whole networks on torch that keep, of every node, what it took and gave, forward and backward.
-
-A node takes an alias of each value, so that the gradient of each use is known apart from those of other uses.
-"""
+"""Runs of whole networks on torch that keep what every node took and gave: of a definition, a trace, or a module."""
 
 import contextlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
 import torch
 
 from cnnspec.backends import Backend, UnsupportedCase
+from cnnspec.backends.torch import dtype_name, functional
 from cnnspec.backends.torch_graph import Called, Graph
+from cnnspec.backends.torch_records import Record, Run, Tensors, copied, kept
+from cnnspec.backends.torch_values import name_of
 from cnnspec.blocks import Node
 from cnnspec.cases import Case
-from cnnspec.errors import ArgumentError
+from cnnspec.errors import ArgumentError, said
 from cnnspec.graph import Network
 from cnnspec.op import Operator, arguments_of, without_defaults
 from cnnspec.ops import spec
 from cnnspec.spelling import spec_name, spelled
-
-Tensors = dict[str, torch.Tensor]
-
-
-@dataclass
-class Record:
-    """What one node of a run took and gave, in memory of its own.
-
-    operands:  what it took, by the operator's words;   updated: those that the call changes, after it
-    gradients: what the backward pass gave for each operand, by this use alone
-    raised:    what its call raised, `unsupported` where it does not claim it; the output is then torch's
-    """
-
-    name: str
-    operator: Operator
-    operands: Tensors
-    output: torch.Tensor | None = None
-    updated: Tensors = field(default_factory=dict)
-    grad_output: torch.Tensor | None = None
-    gradients: Tensors = field(default_factory=dict)
-    raised: str = ""
-    unsupported: bool = False
-
-
-@dataclass
-class Run:
-    """A run of a network: its nodes in order, its parameters and buffers before it, and what it returned.
-
-    others:    the values that belong to no operator of the catalogue, by the name of their node
-    gradients: those of the parameters, of all uses together;   buffers: those of the module, after the run
-    raised:    what the backward pass raised, "" where it went through
-    functions: the names of the functions with a backward pass of their own that gave the outputs
-    """
-
-    state: Tensors
-    inputs: Tensors
-    records: dict[str, Record] = field(default_factory=dict)
-    others: Tensors = field(default_factory=dict)
-    outputs: tuple[torch.Tensor, ...] = ()
-    gradients: Tensors = field(default_factory=dict)
-    buffers: Tensors = field(default_factory=dict)
-    raised: str = ""
-    functions: tuple[str, ...] = ()
-
-    def value(self, name: str) -> torch.Tensor | None:
-        """Return the value of an input or of a node; None where the run has none."""
-        record = self.records.get(name)
-        return record.output if record else self.inputs.get(name, self.others.get(name))
-
-    def call(
-        self, name: str, operator: Operator, operands: Tensors, function: Callable[[Tensors], Any]
-    ) -> Any:
-        """Call a function on aliases of a node's operands, and keep what it takes and gives, of several the first."""
-        record = self.records[name] = Record(name, operator, kept(operands))
-        last_first = reversed(operands.items())  # a backward pass comes to the youngest alias first
-        taken = {word: self._alias(record, word, one) for word, one in last_first}
-        returned = function({word: taken[word] for word in operands})
-        output = returned[0] if isinstance(returned, tuple | list) else returned
-        if torch._C._functorch.is_functorch_wrapped_tensor(
-            output
-        ):  # under torch.vmap: of no shape of its own
-            del self.records[name]
-            return returned
-        record.output = _kept(output)
-        record.updated = kept({word: operands[word] for word in operator.buffer_shapes() if word in operands})
-        if output.requires_grad:
-            _on_gradient(output, partial(_set, record))
-        return returned
-
-    def _alias(self, record: Record, word: str, value: torch.Tensor) -> torch.Tensor:
-        if not (value.requires_grad and torch.is_grad_enabled()):
-            return value
-        alias = value.view_as(value)
-        _on_gradient(alias, partial(_enter, record.gradients, word))
-        return alias
-
-    def finish(self, outputs: Sequence[torch.Tensor], leaves: Tensors, seed: int) -> None:
-        """Keep the outputs, and pass gradients drawn for them back through the run."""
-        self.outputs = tuple(_kept(one) for one in outputs)
-        able = [one for one in outputs if one.requires_grad]
-        generator = torch.Generator().manual_seed(seed)
-        try:
-            if able:
-                torch.autograd.backward(able, [cotangent(one, generator) for one in able])
-        except Exception as error:  # noqa: BLE001 - whatever a target raises is its row
-            self.raised = said(error)
-        self.gradients = {name: one.grad for name, one in leaves.items() if one.grad is not None}
 
 
 def run_by(
@@ -117,13 +29,11 @@ def run_by(
     Where the backend lacks an operator, raises, or gives another shape, the run goes on with what torch gives.
     Raises ArgumentError for a node that is no operator of the catalogue.
     """
-    from cnnspec.backends.torch import functional
-
     healthy = functional(device=backend.device)
-    run = Run(kept(state), dict(zip(network.inputs, map(_kept, inputs), strict=True)))
+    run = Run(kept(state), dict(zip(network.inputs, map(copied, inputs), strict=True)))
     parameters = network.parameter_shapes()
-    leaves = {name: _kept(one).requires_grad_(name in parameters) for name, one in state.items()}
-    values = {name: _kept(one).requires_grad_() for name, one in run.inputs.items()}
+    leaves = {name: copied(one).requires_grad_(name in parameters) for name, one in state.items()}
+    values = {name: copied(one).requires_grad_() for name, one in run.inputs.items()}
     for node in network:
         values[node.name] = _step(run, node, _operands(node, values, leaves), backend, healthy)
     run.finish([values[name] for name in network.outputs], leaves, seed)
@@ -164,7 +74,7 @@ def run_trace(
 ) -> Run:
     """Run the calls of a traced module, forward and backward, `within` a context; its parameters take gradients."""
     values, state = placed(graph, inputs)
-    run = Run(kept(state), dict(zip(graph.network.inputs, map(_kept, inputs), strict=True)))
+    run = Run(kept(state), dict(zip(graph.network.inputs, map(copied, inputs), strict=True)))
     interpreter = _Recorder(run, graph)
     with _as_one_runs(within):
         interpreter.run(*values)
@@ -239,7 +149,7 @@ def _as_one_runs(within: Any) -> Iterator[None]:
 
 def taking_gradients(value: torch.Tensor) -> torch.Tensor:
     """Return a copy of an input that takes gradients where it can, and that a network may write to."""
-    leaf = _kept(value).requires_grad_(value.is_floating_point())
+    leaf = copied(value).requires_grad_(value.is_floating_point())
     with torch.enable_grad():
         return leaf.clone(memory_format=torch.preserve_format)
 
@@ -267,7 +177,7 @@ class _Recorder(torch.fx.Interpreter):
             value = super().run_node(n)
             first = value[0] if isinstance(value, tuple | list) and value else value
             if n in self.others and isinstance(first, torch.Tensor):
-                self.kept.others[self.others[n]] = _kept(first)
+                self.kept.others[self.others[n]] = copied(first)
             return value
         name, one = self.called[n]
         operands = {word: self.env[place] for word, place in one.operands.items()}
@@ -276,7 +186,7 @@ class _Recorder(torch.fx.Interpreter):
             return self.kept.call(name, one.operator, operands, partial(self._call, n, one))
         if self._is_shared(self.env[written]):
             record = self.kept.records[name] = Record(name, one.operator, kept(operands))
-            record.output = _kept(written_value := super().run_node(n))
+            record.output = copied(written_value := super().run_node(n))
             return written_value
         value = self.kept.call(name, one.operator, operands, partial(self._call, n, one, written=written))
         self.env[written] = value
@@ -316,8 +226,7 @@ def is_assertion(n: torch.fx.Node) -> bool:
 
 def written_by(n: torch.fx.Node) -> torch.fx.Node | None:
     """Return what a call changes in place and returns; None for most."""
-    schema = getattr(n.target, "_schema", None)
-    name = schema.name.split("::")[-1] if schema else ""
+    name = name_of(n)
     first = n.args[0] if n.args else None
     in_place = name.endswith("_") and not name.endswith("__")
     return first if in_place and isinstance(first, torch.fx.Node) else None
@@ -331,7 +240,7 @@ def case_of(operator: Operator, operands: Mapping[str, torch.Tensor]) -> Case | 
     known = spec(name)
     words = [word for word in operands if word.startswith("input")] if known.gathers else known.inputs
     shapes = tuple(tuple(operands[word].shape) for word in words if word in operands)
-    dtype = str(next(iter(operands.values())).dtype).removeprefix("torch.")
+    dtype = dtype_name(next(iter(operands.values())).dtype)
     arguments = without_defaults(type(operator), arguments_of(operator))
     return Case(name, arguments, shapes, dtype, "dense", 1)
 
@@ -343,46 +252,10 @@ def words_of(operator: Operator, inputs: int) -> tuple[str, ...]:
     >>> words_of(Concat(), 3)
     ('input', 'input2', 'input3')
     """
-    known = spec(spec_name(operator) or "")
-    if known.gathers:
-        return tuple(f"input{n + 1 if n else ''}" for n in range(inputs))
-    return known.inputs[:inputs]
+    return spec(spec_name(operator) or "").input_names(inputs)[:inputs]
 
 
 def _operands(node: Node, values: Tensors, leaves: Tensors) -> Tensors:
     words = words_of(node.operator, len(node.inputs))
     taken = {word: values[name] for word, name in zip(words, node.inputs, strict=True)}
     return taken | {word: leaves[name] for word, name in node.operands.items()}
-
-
-def cotangent(output: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-    """Return a gradient drawn for an output, the same whatever its dtype, device and memory format."""
-    drawn = torch.randn(output.shape, generator=generator)
-    return torch.empty_like(output).copy_(drawn)
-
-
-def kept(values: Mapping[str, torch.Tensor]) -> Tensors:
-    """Return copies of tensors, as they are laid out."""
-    return {name: _kept(one) for name, one in values.items()}
-
-
-def _kept(value: torch.Tensor) -> torch.Tensor:
-    return value.detach().clone(memory_format=torch.preserve_format)
-
-
-def _on_gradient(value: Any, told: Callable[[torch.Tensor], None]) -> None:
-    """Have the gradient of a value told when the backward pass comes to it."""
-    value.register_hook(told)
-
-
-def _set(record: Record, gradient: torch.Tensor) -> None:
-    record.grad_output = _kept(gradient)
-
-
-def _enter(gradients: Tensors, word: str, gradient: torch.Tensor) -> None:
-    gradients[word] = _kept(gradient)
-
-
-def said(error: BaseException) -> str:
-    """Return what was raised, in one line."""
-    return f"raised {type(error).__name__}: {(str(error).splitlines() or [''])[0][:300]}"

@@ -17,7 +17,7 @@ from torch.fx.experimental.proxy_tensor import disable_proxy_modes_tracing, make
 from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
 from torch.overrides import TorchFunctionMode
 
-from cnnspec.backends.torch_values import attribute, results
+from cnnspec.backends.torch_values import attribute, name_of, results
 from cnnspec.blocks import join
 from cnnspec.errors import ArgumentError
 
@@ -243,8 +243,7 @@ def names_of_calls(graph: torch.fx.Graph, layers: set[str]) -> dict[torch.fx.Nod
             last[stack[-1][0]] = node
     found = {}
     for node, stack in stacks.items():
-        schema = getattr(node.target, "_schema", None)
-        call = schema.name.split("::")[-1] if schema else getattr(node.target, "__name__", str(node.target))
+        call = name_of(node) or getattr(node.target, "__name__", str(node.target))
         path = str(stack[-1][1][0]).partition("@")[0] if stack else ""
         whole = path in layers and last[stack[-1][0]] is node
         found[node] = path if whole else join(path, call.strip("_"))

@@ -1,16 +1,13 @@
-"""Weights for judging a network on: such that no node is idle, and that its bound is sharp."""
+"""Weights for judging a network on: such that no node is idle, and that its bound is sharp.
+
+Those of regime "sparse" have about eight entries for each output that are not zero, those of "dense" have no zeros.
+"""
 
 import math
 
 import torch
 
-from cnnspec.backends.torch_runs import Tensors
-
-REGIMES = {
-    "sparse": "weights with about eight entries for each output that are not zero: the bounds are sharp",
-    "dense": "weights without zeros",
-    "own": "the module's own parameters and buffers",
-}
+from cnnspec.backends.torch_records import Tensors
 
 ENTRIES = 8
 """Entries that are not zero for each output of sparse weights."""

@@ -1,6 +1,7 @@
 """Values of options that several subcommands take."""
 
 import argparse
+from collections.abc import Sequence
 
 from cnnspec.errors import UsageError
 
@@ -61,7 +62,24 @@ def whole_shape(text: str) -> tuple[int, ...]:
     >>> whole_shape("1,3,224,224")
     (1, 3, 224, 224)
     """
-    sizes = text.replace("x", ",").split(",")
-    if not all(size.isdigit() for size in sizes):
+    return _sizes(text, _words(text))
+
+
+def shape(text: str) -> tuple[int | str, ...]:
+    """Return the shape of an input, whose batch may be a name; UsageError for what is none.
+
+    >>> shape("N,3,224,224"), shape("1x3x224x224")
+    (('N', 3, 224, 224), (1, 3, 224, 224))
+    """
+    batch, *sizes = _words(text)
+    return (batch, *_sizes(text, sizes)) if batch.isidentifier() else whole_shape(text)
+
+
+def _words(text: str) -> list[str]:
+    return [word.strip() for word in text.replace("x", ",").split(",")]
+
+
+def _sizes(text: str, words: Sequence[str]) -> tuple[int, ...]:
+    if not all(word.isdecimal() for word in words):
         raise UsageError(f"--input {text!r} must be sizes such as 1,3,224,224")
-    return tuple(map(int, sizes))
+    return tuple(map(int, words))

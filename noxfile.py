@@ -22,6 +22,8 @@ NETWORKS = (
     "densenet121(width=8, classes=10, input_size=64)",
 )
 """Networks that a run holds node by node, small enough for seconds."""
+MEASURED = ("lenet5", "alexnet", "resnet18", "googlenet")
+"""Networks whose layers are timed."""
 
 nox.needs_version = ">=2025.2.9"  # requires=
 nox.options.default_venv_backend = "virtualenv"  # uv would not see where pip is told to find wheels
@@ -70,9 +72,34 @@ def conformance(session: nox.Session) -> None:
 
 @nox.session(venv_backend="none", requires=["environment"])
 def bench(session: nox.Session) -> None:
-    """Measure, in ratios to others: `nox -s bench -- exact [ROW ...]`, `nox -s bench -- summary [COUNTER ...]`."""
-    what, *rows = session.posargs or ["exact"]
-    run_shared(session, "-m", f"cnnspec.bench.{what}", *rows)
+    """Measure torch and write reports/latest/performance.html. Arguments go to the command.
+
+    `-- exact [ROW ...]` and `-- summary [COUNTER ...]` print ratios of the exact engine and of the calculators alone.
+    """
+    what, *rows = session.posargs or [""]
+    if what in ("exact", "summary"):
+        run_shared(session, "-m", f"cnnspec.bench.{what}", *rows)
+        return
+    command = [
+        "bench",
+        "torch",
+        "--measure",
+        "all",
+        "--net",
+        *MEASURED,
+        "--variant",
+        "plain",
+        "channels_last",
+    ]
+    run_shared(
+        session, "-m", "cnnspec", *command, "--budget", "7m", "--out", "reports/latest", *session.posargs
+    )
+
+
+@nox.session(venv_backend="none", requires=["environment"])
+def example(session: nox.Session) -> None:
+    """Write reports/example: a small run of each kind, and the pictures of the README."""
+    run_shared(session, "docs/example.py")
 
 
 @nox.session(venv_backend="none", requires=["environment"])

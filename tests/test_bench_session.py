@@ -163,6 +163,24 @@ def test_variants_are_held_against_the_target_as_it_is() -> None:
     assert {(row["verdict"], len(row["samples"])) for row in alone} == {(None, LOOKS[0])}
 
 
+def test_a_variant_of_one_operator_leaves_the_others_to_the_other_variants() -> None:
+    found = plan("torch", against="", only=(), variants=("plain", "im2col")).schedule[0]
+    by_variant = {
+        name: {one.case.operator for one in found if one.candidate.variant == name}
+        for name in ("plain", "im2col")
+    }
+    assert by_variant["im2col"] == {"conv2d"} < by_variant["plain"]
+
+
+@pytest.mark.parametrize("groups", [1, 2])
+def test_windows_as_columns_give_what_the_judge_wants(groups: int) -> None:
+    side = Side.of("torch", "im2col")
+    arguments = {"in_channels": 4, "out_channels": 6, "kernel_size": (3, 2), "groups": groups}
+    case = Case("conv2d", {**arguments, "stride": (2, 1), "padding": (1, 0), "dilation": 2}, ((2, 4, 7, 8),))
+    assert side.judged(case, WITH_BACKWARD).status == "pass"
+    assert side.call(case, FORWARD_ONLY)().shape == case.operation.output_shape(*case.inputs)
+
+
 def test_both_sides_run_the_variant_where_another_target_is_named() -> None:
     (side, other), *_ = plan("torch", variants=("channels_last",)).sides
     assert other

@@ -117,6 +117,8 @@ class Whole:
     @cached_property
     def subject(self) -> Subject:
         """What the judge calls it; UsageError where a target gives no module."""
+        if "im2col" in self.words:
+            raise UsageError("variant im2col is for single calls of conv2d")
         none = f"{self.target} builds no module of torch, which whole networks are measured as"
         shapes = self.shapes(1)
         try:
@@ -203,7 +205,10 @@ class Whole:
         spoken = ["train" if self.training else "eval"]
         spoken += [word for word in self.words if word in ("channels_last", "compile")]
         backend = variants.backend_of(self.subject.backend, self.arithmetic)
-        shapes = self.shapes(max(self.least, 1 + self.training), network)
+        several = (
+            self.training or "channels_last" in self.words
+        )  # of one image, strides may say either layout
+        shapes = self.shapes(max(self.least, 1 + several), network)
         subject = replace(
             self.subject, backend=backend, network=network, build=build, input_shapes=shapes, name=self.net
         )

@@ -1,7 +1,7 @@
 """What a run of benchmarks is asked for, and the comparisons that this makes, in an order that may be cut anywhere."""
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from random import Random
@@ -150,10 +150,8 @@ class Plan:
 
         The order is drawn from the seed: what a budget leaves is a sample of all. UsageError where there are none.
         """
-        sides = [side for pair in self.sides for side in pair if side]
-        wanted = [
-            name for name in self.only or ops.NAMES if all(name in side.backend.functions for side in sides)
-        ]
+        implemented = [_in_all(side.backend.functions for side in pair if side) for pair in self.sides]
+        wanted = [name for name in self.only or ops.NAMES if any(name in names for names in implemented)]
         found = layers(self.networks, wanted) if wanted else []
         if not found:
             asked = " or ".join(self.only) or "what it implements"
@@ -164,9 +162,15 @@ class Plan:
             for layer in small
             for dtype in self.dtypes
             for direction in self.directions
-            for candidate, reference in self.sides
+            for (candidate, reference), names in zip(self.sides, implemented, strict=True)
+            if layer.case.operator in names
         ]
         return _shuffled(tasks, self.seed), [layer for layer in found if layer.elements > LARGEST]
+
+
+def _in_all(functions: Iterable[Mapping[str, object]]) -> set[str]:
+    """Return the operators that all sides of a comparison implement."""
+    return set.intersection(*map(set, functions))
 
 
 def _shuffled(tasks: Sequence[Task], seed: int) -> list[Task]:

@@ -151,7 +151,7 @@ class Side:
 
     @property
     def _is_torch(self) -> bool:
-        return self.backend.builtin and "compile" not in variants.parts(self.variant)
+        return self.backend.builtin and not {*variants.REPLACED} & {*variants.parts(self.variant)}
 
 
 @functools.lru_cache(maxsize=len(JUDGED))

@@ -6,12 +6,14 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 
-from cnnspec.backends import Backend
+from cnnspec.backends import Backend, UnsupportedCase
 from cnnspec.backends.torch_paths import onednn_off
 from cnnspec.cases import GRAD_OUTPUT, Case
 from cnnspec.errors import UsageError
 from cnnspec.models import MODELS
+from cnnspec.ops.conv import Conv2d
 from cnnspec.where import hint
 
 Around = Callable[[], contextlib.AbstractContextManager[None]]
@@ -25,7 +27,10 @@ VARIANTS = {
     "onednn_off": "torch's own kernels in place of oneDNN's, on a CPU",
     "tf32": "TensorFloat-32 for the inputs of products, on CUDA",
     "compile": "torch.compile of each function",
+    "im2col": "conv2d as a table of its windows and one matrix product for each group",
 }
+REPLACED = ("compile", "im2col")
+"""Variants in which other functions than the target's own are called."""
 DTYPES = ("bfloat16", "float16", "float64")
 PLAIN = "plain"
 
@@ -70,10 +75,34 @@ def backend_of(backend: Backend, variant: str) -> Backend:
         if not (backend.builtin and backend.device.startswith("cuda")):
             raise UsageError("variant tf32 is for built-in targets on CUDA")
         backend = dataclasses.replace(backend, models={"float32": MODELS["tf32 inputs"]})
+    if "im2col" in words:
+        backend = dataclasses.replace(backend, functions={"conv2d": im2col})
     if "compile" in words:
         compiled = {name: torch.compile(one, dynamic=False) for name, one in backend.functions.items()}
         backend = dataclasses.replace(backend, functions=compiled)
     return backend
+
+
+def im2col(
+    input: torch.Tensor,
+    weight: torch.Tensor,
+    bias: torch.Tensor | None = None,
+    stride: Any = 1,
+    padding: Any = 0,
+    dilation: Any = 1,
+    groups: int = 1,
+) -> torch.Tensor:
+    """Return conv2d of images (N, C, H, W), every window of which becomes a column of C k_h k_w numbers."""
+    if isinstance(padding, str) or input.dim() != 4:
+        raise UnsupportedCase("im2col takes a batch of images, and padding in numbers")
+    columns = F.unfold(input, weight.shape[2:], dilation, padding, stride)
+    per_group = columns.reshape(len(input), groups, -1, columns.shape[-1])
+    y = (weight.reshape(groups, len(weight) // groups, -1) @ per_group).flatten(1, 2)
+    shape = Conv2d(
+        input.shape[1], len(weight), tuple(weight.shape[2:]), stride, padding, dilation, groups
+    ).output_shape(tuple(input.shape))
+    y = y.reshape(shape)
+    return y if bias is None else y + bias[:, None, None]
 
 
 def switches(variant: str) -> Around:

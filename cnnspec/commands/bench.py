@@ -41,7 +41,7 @@ def add(commands: Any) -> None:
         "--variant",
         **many,
         metavar="WORDS",
-        help="plain, channels_last, bfloat16, float16, float64, onednn_off, tf32, compile; joined by +",
+        help="plain, channels_last, bfloat16, float16, float64, onednn_off, tf32, compile, im2col; joined by +",
     )
     one.add_argument("--measure", **many, metavar="PART", help="roofs and layers where none is named; or all")
     one.add_argument("--backward", action="store_true", help="forward with backward as well")

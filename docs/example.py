@@ -24,7 +24,7 @@ OPERATORS = (
     "softmax",
 )
 CHECK = ("check", "torch", "torch-native", "--op", *OPERATORS, "--examples", "80")
-VARIANTS = ("plain", "channels_last", "bfloat16", "onednn_off")
+VARIANTS = ("plain", "channels_last", "onednn_off", "im2col")
 BENCH = ("bench", "torch", "--measure", "all", "--net", "lenet5", "--variant", *VARIANTS, "--budget", "5m")
 KEPT = {
     CHECK: ("conformance.html", "conformance.csv", "summary.md"),

@@ -80,20 +80,10 @@ def bench(session: nox.Session) -> None:
     if what in ("exact", "summary"):
         run_shared(session, "-m", f"cnnspec.bench.{what}", *rows)
         return
-    command = [
-        "bench",
-        "torch",
-        "--measure",
-        "all",
-        "--net",
-        *MEASURED,
-        "--variant",
-        "plain",
-        "channels_last",
-    ]
-    run_shared(
-        session, "-m", "cnnspec", *command, "--budget", "7m", "--out", "reports/latest", *session.posargs
-    )
+    variants = ("plain", "channels_last", "im2col")
+    command = ["bench", "torch", "--measure", "all", "--net", *MEASURED, "--variant", *variants]
+    command += ["--budget", "7m", "--out", "reports/latest"]
+    run_shared(session, "-m", "cnnspec", *command, *session.posargs)
 
 
 @nox.session(venv_backend="none", requires=["environment"])

@@ -39,6 +39,10 @@ def counter(name: str, *totals: int | None, package: str = "cnnspec") -> summary
     return summary.Counter(name, package, made, "meta")
 
 
+def broken(_: Any) -> Any:
+    raise KeyError("aten::add")
+
+
 def test_each_of_our_calls_is_timed_against_a_counter() -> None:
     found = list(summary.rows(counter("theirs", summary.PARAMETERS, 7), pairs=1))
     assert [row["cnnspec"] for row in found] == ["build and sum up", "sum up", "sum up again"]
@@ -151,16 +155,17 @@ def test_every_row_says_what_it_is_held_against() -> None:
 
 
 @pytest.fixture
-def three_counters(monkeypatch: pytest.MonkeyPatch) -> None:
+def four_counters(monkeypatch: pytest.MonkeyPatch) -> None:
     made = (
         counter("right", summary.PARAMETERS, 7),
         counter("wrong", 60_192_809, summary.MACS),
         counter("lost", None, 0, package="cnnspec_nowhere"),
+        summary.Counter("broken", "cnnspec", broken, "meta"),
     )
     monkeypatch.setattr(counters, "COUNTERS", made)
 
 
-@pytest.mark.usefixtures("three_counters")
+@pytest.mark.usefixtures("four_counters")
 def test_counters_are_held_against_ours_in_a_run() -> None:
     found = entries("counters", Constant(**{"quiet": 8.0, "<lambda>": 2.0}))
     told = [(one["kind"], one["counter"], one["call"], one["note"]) for one in found]
@@ -168,6 +173,7 @@ def test_counters_are_held_against_ours_in_a_run() -> None:
         ("counter", "right", "build and sum up", ""),
         ("counter", "wrong", "", "WRONG: there are 60192808 parameters"),
         ("counter", "lost", "", "MISSING: No module named 'cnnspec_nowhere'"),
+        ("counter", "broken", "", "FAILED: KeyError: 'aten::add'"),
         ("counter", "right", "sum up", ""),
         ("counter", "right", "sum up again", ""),
     ]
@@ -178,15 +184,15 @@ def test_counters_are_held_against_ours_in_a_run() -> None:
     assert not {"ratio", "t_median_s"} & found[1].keys()
 
 
-@pytest.mark.usefixtures("three_counters")
+@pytest.mark.usefixtures("four_counters")
 def test_counters_are_cut_with_the_reason_and_smoke_times_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     found = entries("counters", Refusing(), seconds=0)
     assert {one["reason"] for one in found} == {"the budget was spent"}
-    assert [one["layer"] for one in found[:3]] == [
-        f"{name}, build and sum up" for name in ("right", "wrong", "lost")
+    assert [one["layer"] for one in found[:4]] == [
+        f"{name}, build and sum up" for name in ("right", "wrong", "lost", "broken")
     ]
     found = entries("counters", Refusing(), smoke=True)
-    assert [one["mode"] for one in found] == ["smoke", "", "", "smoke", "smoke"]
+    assert [one["mode"] for one in found] == ["smoke", "", "", "", "smoke", "smoke"]
     monkeypatch.setattr(counters, "MACS", summary.MACS + 1)
     (cut,) = entries("counters", Refusing())
     assert cut["reason"].startswith("build and sum up: cnnspec does not count 60192808 parameters and")

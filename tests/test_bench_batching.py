@@ -21,6 +21,7 @@ from cnnspec.bench.batches import FAIR, GRAPH, LECTURE, Batch, batch_of, recorde
 from cnnspec.bench.batching import MODEL, Experiment
 from cnnspec.bench.curves import powers_of_two
 from cnnspec.bench.desk import Desk
+from cnnspec.bench.figures import SPENT
 from cnnspec.bench.plan import Plan
 from cnnspec.bench.sides import Side, timed_case
 from cnnspec.cases import Case
@@ -241,7 +242,7 @@ def test_what_the_budget_leaves_out_is_told() -> None:
     assert clock.seconds <= plan.seconds
     none = run(linear_only("torch", seconds=0.0), Refusing(), now=lambda: 0.0)
     assert {one["reason"] for one in none if one["kind"] == "cut"} == {
-        scaling.SPENT,
+        SPENT,
         "a CPU has no CUDA graphs",
     }
     assert not of(none, FAIR)

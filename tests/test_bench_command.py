@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from cnnspec.bench import exports, history, machine, record
-from cnnspec.bench.plan import Plan
+from cnnspec.bench.plan import PARTS, Plan
 from cnnspec.bench.timers import Wall, timers
 from cnnspec.bench.variants import VARIANTS
 from cnnspec.cli import main
@@ -107,6 +107,62 @@ def test_a_wrong_kernel_is_refused(here: Path, capsys: pytest.CaptureFixture[str
     assert not exports.frame(record.read(here / "out")).filter(["ms", "ratio"]).size
 
 
+def test_a_reference_of_the_same_target_is_named_where_it_is_wrong() -> None:
+    run = record.Run({"target": "kernels.py", "against": ""})
+    told = {"layer": "ReLU()", "note": "not ranked", "failing_case": "relu(input=(1,))"}
+    run.rows.append({**told, "conformance": "pass", "against_conformance": "fail"})
+    assert exports.complaints(run) == [
+        "ReLU(): not ranked; again: cnnspec replay 'relu(input=(1,))' kernels.py"
+    ]
+
+
+BUILDERS = """
+from cnnspec import nets, to_torch
+
+
+def right():
+    return to_torch(nets.lenet5())
+
+
+def wrong():
+    module = right()
+    module.steps[4][1].forward = lambda input: input.sigmoid() + 2**-12
+    return module
+"""
+
+
+def test_networks_that_a_function_builds_are_measured_and_told(
+    here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (here / "builders.py").write_text(BUILDERS)
+    monkeypatch.setattr("cnnspec.bench.networks.free_bytes", lambda device: 4e6)
+    words = ["--measure", "networks", "--net", "lenet5", "--out"]
+    assert main(["bench", "builders.py:right", *words, "right"]) == 0
+    timed = len([one for one in record.read(here / "right").kinds["network"] if one["images_per_s"]])
+    assert capsys.readouterr().out.endswith(f"\n{timed} batches of networks; record: right/perf.jsonl\n")
+    assert main(["bench", "builders.py:right", *words, "smoke", "--smoke"]) == 0
+    assert capsys.readouterr().out.endswith("\n1 ran once, nothing timed; record: smoke/perf.jsonl\n")
+    assert main(["bench", "builders.py:wrong", *words, "wrong"]) == 1
+    _, complaint, verdicts = capsys.readouterr().out.splitlines()
+    assert complaint.startswith(
+        "lenet5 of builders.py:wrong, plain, forward: not ranked: fails forward at sigmoid2"
+    )
+    assert verdicts == "1 not ranked; record: wrong/perf.jsonl"
+
+
+def test_a_point_of_a_curve_that_is_wrong_is_told_with_its_case() -> None:
+    run = record.Run({"target": "torch", "against": "my kernels.py"})
+    told = {"curve": "conv2d over batch", "axis": "batch", "value": 4, "mode": "", "conformance": "fail"}
+    told |= {"note": "not ranked", "failing_case": "relu(input=(1,))"}
+    run.kinds["curve"] = [{**told, "target": "my kernels.py tf32"}, {**told, "target": "torch"}]
+    line = "conv2d over batch, batch 4, of {}: not ranked; again: cnnspec replay 'relu(input=(1,))' {}"
+    assert exports.complaints(run) == [
+        line.format("my kernels.py tf32", "my kernels.py"),
+        line.format("torch", "torch"),
+    ]
+    assert exports.verdict_line(run) == "2 not ranked"
+
+
 def test_smoke_runs_and_times_nothing(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = ["--net", "lenet5", "--backward", "--smoke", "--cold", "--out", "out"]
     assert main(["bench", "run", "torch", *words]) == 0
@@ -146,9 +202,16 @@ def test_a_broken_last_line_is_dropped(here: Path) -> None:
         (["torch", "--variant", "plane"], "unknown variant 'plane': did you mean 'plain'?"),
         (["torch", "--net", "lenet5", "--op", "conv3d"], "no layer of lenet5 is conv3d: nothing to measure"),
         (["torch", "--op", "conv4d"], "conv4d"),
+        (
+            ["torch", "--measure", "networks", "--net", "lenet6"],
+            "unknown network 'lenet6': did you mean lenet5",
+        ),
+        (["torch", "--measure", "curves"], "unknown part 'curves'"),
         (["torch", "--dtype", "float31"], "dtype='float31' is not one of"),
         (["torch", "--threads", "100000"], "--threads 100000 is more than the processors"),
         (["nowhere.py:relu"], "there is no file nowhere.py"),
+        (["nowhere.py:build", "--measure", "networks"], "there is no file nowhere.py"),
+        (["nowhere.py:relu", "--measure", "exact"], "there is no file nowhere.py"),
         (["gate", "--base", "a", "--head", "b"], "cannot read a: No such file or directory"),
     ],
 )
@@ -167,11 +230,12 @@ def test_wrong_usage_leaves_the_last_record_as_it_is(here: Path) -> None:
     assert (here / "out" / record.RECORD).read_text() == before
 
 
-def test_the_help_names_every_variant(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_help_names_every_variant_and_part(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         main(["bench", "--help"])
     told = " ".join(capsys.readouterr().out.split())
     assert ", ".join(VARIANTS) in told
+    assert ", ".join(PARTS) in told
 
 
 def test_without_a_device_nothing_is_measured(

@@ -296,6 +296,7 @@ def test_a_network_is_judged_as_it_is_where_time_allows(monkeypatch: pytest.Monk
 
 def test_shares_are_of_the_operators_and_sum_to_1() -> None:
     found = run(plan())["share"]
+    assert {one["dtype"] for one in found} == {"float32"}
     calls = {one["operator"]: one["calls"] for one in found}
     assert calls == {"conv2d": 2, "linear": 3, "sigmoid": 4, "avg_pool2d": 2, "flatten": 1, "other": 0}
     assert found[-1]["operator"] == "other"
@@ -348,6 +349,25 @@ def test_gradients_belong_to_the_call_that_recorded_them() -> None:
         "relu": (8.0, 1),
         "other": (24.0, 0),
     }
+
+
+def test_a_kernel_counts_once_in_the_call_that_launched_it() -> None:
+    """On CUDA a profile lists a kernel beside the call that launched it, and the pass on both clocks."""
+
+    def one(name: str, parent: Any = None, device: str = "CPU") -> Any:
+        return SimpleNamespace(name=name, cpu_parent=parent, device_type=SimpleNamespace(name=device))
+
+    whole = one(profiles.WHOLE)
+    call = one("aten::conv2d", whole)
+    inner, backward = one("aten::cudnn_convolution", call), one(f"{profiles.BACKWARD}ConvolutionBackward0")
+    on_device = [one(name, device="CUDA") for name in (profiles.WHOLE, "implicit_convolve_sgemm")]
+    assert profiles.outermost([whole, call, inner, backward, *on_device]) == [call, backward]
+
+
+def test_memory_that_torch_keeps_of_earlier_calls_is_free(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, found in (("mem_get_info", (50, 80)), ("memory_reserved", 25), ("memory_allocated", 5)):
+        monkeypatch.setattr(torch.cuda, name, partial(lambda one: one, found))
+    assert networks.free_bytes("cuda") == 70
 
 
 def test_the_peak_holds_what_a_network_must_hold() -> None:

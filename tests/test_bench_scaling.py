@@ -14,6 +14,7 @@ import torch
 from cnnspec.bench import machine, scaling
 from cnnspec.bench.curves import BATCH, Curve
 from cnnspec.bench.desk import Desk
+from cnnspec.bench.figures import SPENT
 from cnnspec.bench.plan import Plan
 from cnnspec.cases import Case
 from tests.simulated_curves import KERNELS, NOISE, OVER_THREADS, Timer, of, over_batch, over_channels, run
@@ -227,7 +228,7 @@ def test_a_point_whose_predicted_time_does_not_fit_is_cut(curves: Callable[..., 
 def test_without_time_nothing_is_measured_and_all_is_told(curves: Callable[..., None]) -> None:
     curves(over_batch(1, 2), over_channels(1, 2))
     entries = run(Plan("torch", seconds=0.0), timers=[Refusing()], now=lambda: 0.0)
-    assert [one["reason"] for one in entries] == [scaling.SPENT] * 4
+    assert [one["reason"] for one in entries] == [SPENT] * 4
 
 
 def test_a_curve_gets_what_those_before_it_leave(curves: Callable[..., None]) -> None:

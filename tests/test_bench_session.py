@@ -16,7 +16,7 @@ from cnnspec.bench.adaptive import LOOKS
 from cnnspec.bench.plan import Plan
 from cnnspec.bench.session import Session
 from cnnspec.bench.shapes import layers
-from cnnspec.bench.sides import FORWARD_ONLY, PLACEMENTS, WITH_BACKWARD, Side, timed_case
+from cnnspec.bench.sides import FORWARD_ONLY, PLACEMENTS, WITH_BACKWARD, Judgement, Side, timed_case
 from cnnspec.bench.verdicts import AMBIGUOUS, INVALID, SAME, SLOW
 from cnnspec.cases import Case
 from cnnspec.errors import UsageError
@@ -100,6 +100,18 @@ def test_a_kernel_that_does_not_claim_a_case_is_unsupported(kernels: str) -> Non
     }
 
 
+def test_what_cannot_be_judged_has_no_number(kernels: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Side, "judged", lambda *_: Judgement("skip", "no proven model"))
+    controls, rows, _ = (
+        [one for one in Session(plan(f"{kernels}:same"), [Refusing()]).entries() if one["kind"] == kind]
+        for kind in ("control", "row", "cut")
+    )
+    assert not controls
+    assert {(row["verdict"], row["conformance"], row["note"]) for row in rows} == {
+        (None, "skip", "no proven model")
+    }
+
+
 def test_a_machine_that_finds_a_call_unlike_itself_ranks_nothing(
     kernels: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -179,6 +191,16 @@ def test_windows_as_columns_give_what_the_judge_wants(groups: int) -> None:
     case = Case("conv2d", {**arguments, "stride": (2, 1), "padding": (1, 0), "dilation": 2}, ((2, 4, 7, 8),))
     assert side.judged(case, WITH_BACKWARD).status == "pass"
     assert side.call(case, FORWARD_ONLY)().shape == case.operation.output_shape(*case.inputs)
+
+
+def test_windows_as_columns_are_timed_without_what_works_out_their_shape(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    case = Case("conv2d", {"in_channels": 2, "out_channels": 3, "kernel_size": 3}, ((1, 2, 5, 9),))
+    call = Side.of("torch", "im2col").call(case, FORWARD_ONLY)
+    assert call().shape == (1, 3, 3, 7)
+    monkeypatch.setattr(variants, "Conv2d", None)
+    assert call().shape == (1, 3, 3, 7)
 
 
 def test_both_sides_run_the_variant_where_another_target_is_named() -> None:

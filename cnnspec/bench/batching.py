@@ -19,10 +19,10 @@ from cnnspec.bench.adaptive import LOOKS
 from cnnspec.bench.batches import FAIR, GRAPH, LECTURE, Batch, batch_of, check
 from cnnspec.bench.curves import powers_of_two
 from cnnspec.bench.desk import Desk
-from cnnspec.bench.figures import Entry
-from cnnspec.bench.scaling import SPENT, TOO_LONG, every_side
+from cnnspec.bench.figures import SPENT, Entry, calls_made, cut
+from cnnspec.bench.scaling import TOO_LONG, every_side
 from cnnspec.bench.sides import FORWARD_ONLY, JUDGED, PLACEMENTS, Side, timed_case
-from cnnspec.bench.timers import LEAST_SECONDS, PROBES, cold_calls
+from cnnspec.bench.timers import LEAST_SECONDS, PROBES
 from cnnspec.bench.verdicts import INVALID
 from cnnspec.bench.work import work
 from cnnspec.calls import Violation
@@ -84,11 +84,7 @@ def entries(desk: Desk, seconds: float) -> Iterator[Entry]:
     ]
     if not wanted:
         served = " and ".join(experiment.item.operator for experiment in EXPERIMENTS)
-        yield {
-            "kind": "cut",
-            "layer": "batching",
-            "reason": f"batches are of {served}, which --op leaves out",
-        }
+        yield cut("batching", f"batches are of {served}, which --op leaves out")
     for place, (experiment, dtype) in enumerate(wanted):
         share = (deadline - desk.now()) / (len(wanted) - place)
         yield from _experiment(desk, experiment, dtype, share)
@@ -103,7 +99,7 @@ def _experiment(desk: Desk, experiment: Experiment, dtype: str, seconds: float) 
         try:
             made = _sets(desk, side, experiment, dtype)
         except UnsupportedCase as error:
-            yield {"kind": "cut", "layer": f"{experiment.name} of {side.name}", "reason": str(error)}
+            yield cut(f"{experiment.name} of {side.name}", str(error))
             continue
         except Violation as error:
             told = {"target": side.name, "mode": "", "speedup": None, "agree": False, "note": str(error)}
@@ -111,8 +107,7 @@ def _experiment(desk: Desk, experiment: Experiment, dtype: str, seconds: float) 
             continue
         for variant in (LECTURE, FAIR, GRAPH):
             if variant == GRAPH and not desk.plan.device.startswith("cuda"):
-                what, reason = f"{experiment.name} of {side.name}, {GRAPH}", "a CPU has no CUDA graphs"
-                yield {"kind": "cut", "layer": what, "reason": reason}
+                yield cut(f"{experiment.name} of {side.name}, {GRAPH}", "a CPU has no CUDA graphs")
             else:
                 ways.append(_Way(desk, experiment, made, variant, deadline))
     points = [(n, way) for n in numbers for way in ways]
@@ -189,13 +184,13 @@ class _Way:
         needed = sum(self.taken.values()) * n / self.last if self.last else 0.0
         what = f"{self.experiment.name} of {self.side.name}, {self.variant}, N = {n}"
         if not desk.plan.smoke and (left <= 0 or needed > left):
-            yield {"kind": "cut", "layer": what, "reason": SPENT if left <= 0 else TOO_LONG}
+            yield cut(what, SPENT if left <= 0 else TOO_LONG)
             return
         started = desk.now()
         try:
             wrong = self._wrong(n)
         except UnsupportedCase as error:
-            yield {"kind": "cut", "layer": what, "reason": str(error)}
+            yield cut(what, str(error))
             return
         entry = _named(desk, self.experiment, self.sets[TIMED][0].whole.dtype, n)
         entry |= {"variant": self.variant, "target": self.side.name, "mode": "", "speedup": None}
@@ -215,8 +210,7 @@ class _Way:
             batched, loop = (self.side.sample(calls, timer, desk.rng) for calls in (together, loops))
             enough = min(desk.plan.case_seconds, seconds / len(desk.timers))
             found = desk.compared(batched, loop, enough)
-            for name in ("calls_per_sample", "against_calls_per_sample"):
-                found[name] = cold_calls(timer.mode, found[name])
+            found |= calls_made(found, timer.mode)
             if desk.broken:
                 found |= {"verdict": INVALID, "note": desk.broken}
             pair = sum(max(found[name], LEAST_SECONDS) for name in ("t_median_s", "against_t_median_s"))

@@ -8,7 +8,7 @@ from typing import Any
 from cnnspec import nets
 from cnnspec.bench.desk import Desk
 from cnnspec.bench.exact import LEAST_SECONDS
-from cnnspec.bench.figures import Entry
+from cnnspec.bench.figures import SPENT, Entry, cut
 from cnnspec.bench.summary import COUNTERS, MACS, PARAMETERS, SHAPE, Counter, ours, prepared
 from cnnspec.bench.timers import Timer
 from cnnspec.tables import summary
@@ -22,15 +22,14 @@ def entries(desk: Desk, seconds: float) -> Iterator[Entry]:
 
     Calls come one after another, so that time that does not suffice leaves a ratio to each counter.
     """
-    started, timer, known = desk.now(), desk.timers[0], ours(1)
     if desk.plan.device != "cpu":
-        yield _cut("counters", f"they are compared on the CPU, and not on {desk.plan.device}")
+        yield cut("counters", f"they are compared on the CPU, and not on {desk.plan.device}")
         return
+    started, timer, known = desk.now(), desk.timers[0], ours(1)
     wrong = [name for name, call in known.items() if call() != (PARAMETERS, MACS)]
     if wrong:
-        yield _cut(
-            "counters", f"{wrong[0]}: cnnspec does not count {PARAMETERS} parameters and {MACS} products"
-        )
+        reason = f"{wrong[0]}: cnnspec does not count {PARAMETERS} parameters and {MACS} products"
+        yield cut("counters", reason)
         return
     made: dict[str, Callable[[], Any] | None] = {}
     todo = [(name, counter) for name in known for counter in COUNTERS]
@@ -38,7 +37,7 @@ def entries(desk: Desk, seconds: float) -> Iterator[Entry]:
         told = {"kind": "counter", "counter": counter.name, "call": name}
         left = seconds - (desk.now() - started)
         if left <= 0 and not desk.plan.smoke:
-            yield _cut(f"{counter.name}, {name}", "the budget was spent")
+            yield cut(f"{counter.name}, {name}", SPENT)
             continue
         first = counter.name not in made
         if first:
@@ -76,7 +75,3 @@ def _new(timer: Timer, count: int) -> float:
     """Return the seconds of one of `count` summaries, each of a network that was built for it."""
     built = iter([nets.resnet152() for _ in range(count)])
     return timer.sample(lambda: summary(next(built), SHAPE), count)
-
-
-def _cut(what: str, reason: str) -> Entry:
-    return {"kind": "cut", "layer": what, "reason": reason}

@@ -8,6 +8,8 @@ from typing import Any
 
 import torch
 
+from cnnspec.bench.caches import last_level_bytes
+
 
 class Cold:
     """Time between events around one launch each, with an L2 cache that holds nothing of its operands."""
@@ -17,8 +19,7 @@ class Cold:
     @cached_property
     def _filler(self) -> torch.Tensor:
         """Twice the cache."""
-        size = torch.cuda.get_device_properties(torch.cuda.current_device()).L2_cache_size
-        return torch.empty(2 * size, dtype=torch.int8, device="cuda")
+        return torch.empty(2 * last_level_bytes("cuda"), dtype=torch.int8, device="cuda")
 
     def sample(self, call: Callable[[], Any], count: int) -> float:
         """Return the seconds of one of `count` calls, each after the cache was filled with something else."""

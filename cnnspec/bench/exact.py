@@ -119,7 +119,7 @@ def rows() -> Iterator[Row]:
     ) -> Row:
         return Row(name, ours, theirs, target, **{"against": DOUBLE, **told})
 
-    yield row("A/A torch float64, 8x64x56x56", first.theirs_double, first.theirs_double, 1)
+    yield row("A/A torch float64, 8x64x56x56", first.theirs_double, first.theirs_double)
     yield row("8x64x56x56 * 64x64x3x3, float32", first.ours, first.theirs_double, 2.0)
     yield row("the same with tight S", lambda: first.ours(full=True), first.theirs_double, 2.5)
     yield row("8x512x7x7 * 512x512x3x3, float32", stage4.ours, stage4.theirs_double, 2.5)
@@ -153,7 +153,6 @@ def rows() -> Iterator[Row]:
         "A/A torch float32, gradient of weight",
         gradients("theirs", "weight"),
         gradients("theirs", "weight"),
-        1,
         against=SINGLE,
     )
     yield row("1x16x16x16 * 16x16x3x3, float32", small.ours, small.theirs_double, 0, calls=100)
@@ -161,13 +160,11 @@ def rows() -> Iterator[Row]:
 
 def entries(desk: "Desk", seconds: float) -> "Iterator[Entry]":
     """Yield an entry for each row as a part of a run of benchmarks: the engine's time over torch's."""
+    from cnnspec.bench.figures import SPENT, cut
+
     started, plan = desk.now(), desk.plan
     if plan.device != "cpu":
-        yield {
-            "kind": "cut",
-            "layer": "exact engine",
-            "reason": f"it runs on the CPU, and not on {plan.device}",
-        }
+        yield cut("exact engine", f"it runs on the CPU, and not on {plan.device}")
         return
     timer, chosen = desk.timers[0], list(rows())
     for place, row in enumerate(chosen):
@@ -182,7 +179,7 @@ def entries(desk: "Desk", seconds: float) -> "Iterator[Entry]":
             row.ours(), row.theirs()
             yield {**told, "mode": "smoke"}
         elif left <= 0:
-            yield {"kind": "cut", "layer": row.name, "reason": "the budget was spent"}
+            yield cut(row.name, SPENT)
         else:
             theirs, ours = (partial(timer.sample, call) for call in (row.theirs, row.ours))
             share = min(plan.case_seconds, max(LEAST_SECONDS, left / (len(chosen) - place)))

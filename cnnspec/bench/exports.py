@@ -12,6 +12,7 @@ from typing import Any
 
 import pandas as pd
 
+from cnnspec.bench.figures import Entry
 from cnnspec.bench.record import Run
 from cnnspec.bench.roofs import COUNTING
 from cnnspec.bench.verdicts import VERDICTS, Interval
@@ -23,6 +24,14 @@ MOST = 10
 CSV, SUMMARY, PYTEST = "perf.csv", "summary.md", "pytest-benchmark.json"
 KINDS = ("row", "roof", "curve", "batch", "network", "engine", "counter")
 """Entries that perf.csv holds."""
+BESIDE_LAYERS = {
+    "curve": ("points of curves", "{curve}, {axis} {value}, of {target}"),
+    "batch": ("speed-ups of batches", "{experiment} of {target}, {variant}, N = {N}"),
+    "network": ("batches of networks", "{net} of {target}, {variant}, {direction}"),
+    "engine": ("ratios of the exact engine", "{what}"),
+    "counter": ("ratios to other counters", "{counter}"),
+}
+"""Entries of the other parts: what their numbers are of, and what one is called."""
 HEAD = ("layer", *NAMES, "GFLOP", "ms", "of roof", "against ms", "ratio", "verdict")
 
 
@@ -58,12 +67,22 @@ def frame(run: Run) -> pd.DataFrame:
 
 
 def verdict_line(run: Run) -> str:
-    """Return the numbers of verdicts, and of what has none."""
+    """Return the numbers of verdicts on layers, of what else was timed, and of what has no number."""
     verdicts = Counter(row["verdict"] for row in run.rows)
     numbers = {word: verdicts[word] for word in VERDICTS}
     numbers["timed alone"] = sum(row["verdict"] is None for row in run.timed)
-    numbers["ran once, nothing timed"] = sum(row["mode"] == "smoke" for row in run.rows)
-    numbers["unsupported"] = sum(row["conformance"] == "unsupported" for row in run.rows)
+    for kind, (words, _) in BESIDE_LAYERS.items():
+        numbers[words] = sum(bool(one.get("t_median_s")) for one in run.kinds[kind])
+    others = [one for kind in BESIDE_LAYERS for one in run.kinds[kind]]
+    everything = [*run.rows, *others]
+    numbers["not ranked"] = sum(
+        one.get("conformance") == "fail" or one.get("agree") is False for one in others
+    )
+    numbers["ran once, nothing timed"] = sum(
+        one["mode"] == "smoke" and not one.get("speedup") for one in everything
+    )
+    for status, word in (("unsupported", "unsupported"), ("skip", "that cannot be judged")):
+        numbers[word] = sum(one.get("conformance") == status for one in everything)
     numbers["not measured"] = len(run.cuts)
     told = ", ".join(f"{number} {word}" for word, number in numbers.items() if number) or "nothing measured"
     short = sum(not row.get("complete", True) for row in run.rows)
@@ -81,17 +100,30 @@ def question(run: Run) -> str:
 def complaints(run: Run) -> list[str]:
     """Return a line for each reason why a number is missing, or cannot be, and how to see it again."""
     lines: dict[str, None] = {}
+    target, against = run.header["target"], run.header["against"]
     for row in run.rows:
         if row.get("above_roof") == COUNTING:
             told = f"{row['layer']} {row['dtype']} {row['target']}, {row['path']}, {row['mode']}"
             lines[f"{told}: {row['efficiency']:.3g} of the roof: {COUNTING}"] = None
         if row["note"]:
-            wrong = run.header["target" if row["conformance"] == "fail" else "against"]
-            again = f"; again: cnnspec replay {row['failing_case']!r} {wrong}" if row["failing_case"] else ""
-            lines[row["note"] if "ratio" in row else f"{row['layer']}: {row['note']}{again}"] = None
+            wrong = target if row["conformance"] == "fail" else against or target
+            told = f"{row['layer']}: {row['note']}{_again(row, wrong)}"
+            lines[row["note"] if "ratio" in row else told] = None
+    for kind, (_, name) in BESIDE_LAYERS.items():
+        for one in run.kinds[kind]:
+            if one.get("note") and not one["mode"]:
+                is_other = against and f"{one.get('target')} ".startswith(f"{against} ")
+                wrong = against if is_other else target
+                lines[f"{name.format(**one)}: {one['note']}{_again(one, wrong)}"] = None
     reasons = Counter(cut["reason"] for cut in run.cuts)
     cuts = [f"{number} not measured: {reason}" for reason, number in reasons.items()]
     return [*list(lines)[:MOST], *[f"and {len(lines) - MOST} more"] * (len(lines) > MOST), *cuts]
+
+
+def _again(one: Entry, target: str) -> str:
+    """Return how to see a failure again; "" for what has no case of its own."""
+    case = one.get("failing_case")
+    return f"; again: cnnspec replay {case!r} {target}" if case else ""
 
 
 def fitness(run: Run) -> list[str]:

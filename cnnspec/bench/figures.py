@@ -1,4 +1,4 @@
-"""The fields of an entry that hold times and ratios."""
+"""The fields of entries that hold times and ratios, and the entry of what has none for lack of time or means."""
 
 import math
 from collections.abc import Sequence
@@ -6,12 +6,24 @@ from statistics import median, quantiles
 from typing import Any
 
 from cnnspec.bench.adaptive import CONFIDENCE, Comparison
+from cnnspec.bench.timers import cold_calls
 from cnnspec.bench.verdicts import Interval
 from cnnspec.bench.work import Work
 
 Entry = dict[str, Any]
 TIMES_CONFIDENCE = 0.95
 """Of the interval of a median time; of a ratio it is `adaptive.CONFIDENCE`."""
+SPENT = "the budget was spent"
+"""Why what is left when a part's time is over is not measured."""
+
+
+def cut(what: str, reason: str, **told: Any) -> Entry:
+    """Return the entry of what is not measured, and why.
+
+    >>> cut("roof of float32, memory", SPENT)
+    {'kind': 'cut', 'layer': 'roof of float32, memory', 'reason': 'the budget was spent'}
+    """
+    return {"kind": "cut", "layer": what, **told, "reason": reason}
 
 
 def times(samples: Sequence[float], count: int) -> Entry:
@@ -55,6 +67,11 @@ def compared(found: Comparison, delta: float) -> Entry:
     reference, candidate = ([pair[side] for pair in found.pairs] for side in (0, 1))
     against = {f"against_{name}": value for name, value in times(reference, found.counts[0]).items()}
     return {**times(candidate, found.counts[1]), **against, **ratios(found, delta)}
+
+
+def calls_made(found: Entry, mode: str) -> Entry:
+    """Return how many calls each sample of a timer made, which may be fewer than were asked for."""
+    return {name: cold_calls(mode, found[name]) for name in found if name.endswith("calls_per_sample")}
 
 
 def counted(work: Work) -> Entry:

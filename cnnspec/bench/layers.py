@@ -9,7 +9,7 @@ from cnnspec.bench.figures import Entry
 from cnnspec.bench.plan import SHARE_SECONDS, Task
 from cnnspec.bench.shapes import LARGEST
 from cnnspec.bench.sides import WITH_BACKWARD, timed_case
-from cnnspec.bench.timers import Timer, cold_calls
+from cnnspec.bench.timers import Timer
 from cnnspec.bench.verdicts import FAST, INVALID, SAME, SLOW
 from cnnspec.bench.work import work
 from cnnspec.cases import Case
@@ -24,13 +24,13 @@ def entries(desk: Desk, seconds: float) -> Iterator[Entry]:
         reason = (
             f"{layer.elements} elements are more than {LARGEST}: its exact result is too large to be held"
         )
-        yield {"kind": "cut", "layer": str(layer), "places": list(layer.places), "reason": reason}
+        yield figures.cut(str(layer), reason, places=list(layer.places))
     controlled = plan.smoke
     for place, task in enumerate(tasks):
         left = seconds - (desk.now() - started)
         if left <= 0 and not plan.smoke:
             for rest in tasks[place:]:
-                yield {"kind": "cut", **_named(rest, rest.case), "reason": "the budget was spent"}
+                yield figures.cut(str(rest.layer), figures.SPENT, **_named(rest, rest.case))
             return
         if not controlled:
             for timer in desk.timers:
@@ -89,7 +89,7 @@ def _rows(desk: Desk, task: Task, seconds: float) -> Iterator[Entry]:
         "verdict": None,
     }
     statuses = {entry["conformance"], entry.get("against_conformance", "pass")}
-    if "fail" in statuses or "unsupported" in statuses:
+    if statuses != {"pass"}:
         yield {**entry, "verdict": INVALID if "fail" in statuses else None}
         return
     try:
@@ -112,15 +112,9 @@ def _rows(desk: Desk, task: Task, seconds: float) -> Iterator[Entry]:
             found = desk.compared(task.reference.sample(reference, timer, desk.rng), sample, seconds)
             if desk.broken:
                 found |= {"verdict": INVALID, "note": desk.broken}
-        found |= _calls(found, timer)
+        found |= figures.calls_made(found, timer.mode)
         place = roofs.placed(done, found["t_median_s"], timer.mode, ceilings, entry["path"])
         yield {**entry, "mode": timer.mode, **found, **figures.rates(done, found["t_median_s"]), **place}
-
-
-def _calls(found: Entry, timer: Timer) -> Entry:
-    """Return how many calls each sample made, which may be fewer than were asked for."""
-    names = [name for name in found if name.endswith("calls_per_sample")]
-    return {name: cold_calls(timer.mode, found[name]) for name in names}
 
 
 def _control(desk: Desk, task: Task, timer: Timer, seconds: float) -> Entry | None:
@@ -142,4 +136,4 @@ def _control(desk: Desk, task: Task, timer: Timer, seconds: float) -> Entry | No
         desk.broken = f"the A/A control of {side.name} came out {found['verdict']}"
     named = {"case": str(case), "layer": str(task.layer), "target": side.name, "against": side.name}
     told = {"direction": task.direction, "mode": timer.mode, "fit": found["verdict"] == SAME}
-    return {"kind": "control", **named, **told, **found, **_calls(found, timer)}
+    return {"kind": "control", **named, **told, **found, **figures.calls_made(found, timer.mode)}

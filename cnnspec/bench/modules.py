@@ -16,7 +16,7 @@ from cnnspec.backends.torch_modules import to_torch
 from cnnspec.backends.torch_weights import fill
 from cnnspec.bench import variants
 from cnnspec.bench.shapes import LARGEST
-from cnnspec.bench.sides import WITH_BACKWARD
+from cnnspec.bench.sides import WITH_BACKWARD, prepare
 from cnnspec.errors import CnnspecError, ShapeError, UsageError
 from cnnspec.graph import Network
 from cnnspec.judge import FORWARD
@@ -168,14 +168,8 @@ class Whole:
             return Checked(
                 "unsupported", "", f"a layer has more than {LARGEST} elements: it cannot be judged"
             )
-        self.prepare()
+        prepare(self.subject.backend)
         return self._judged(form, spent)
-
-    def prepare(self) -> None:
-        """Set torch's switches as the backend wants them, but for the number of threads."""
-        threads = torch.get_num_threads()
-        self.subject.backend.prepare()
-        torch.set_num_threads(threads)
 
     def _judged(self, form: Form, spent: Callable[[], bool]) -> Checked:
         one, statuses = self._pass(form), Counter[str]()
@@ -248,7 +242,7 @@ class Whole:
 
     def module(self) -> torch.nn.Module:
         """Return the module with weights drawn for it, none of them zeros, as the variant lays it out."""
-        self.prepare()
+        prepare(self.subject.backend)
         torch.manual_seed(self.seed)
         build = self.subject.build or partial(to_torch, self.definition)
         module = build().to(self.device, DTYPES[self.own_dtype]).train(self.training)

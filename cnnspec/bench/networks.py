@@ -13,7 +13,7 @@ import torch
 
 from cnnspec.bench import roofs, variants
 from cnnspec.bench.desk import Desk
-from cnnspec.bench.figures import Entry
+from cnnspec.bench.figures import SPENT, Entry, cut
 from cnnspec.bench.modules import Checked, Whole
 from cnnspec.bench.plan import SHARE_SECONDS, Plan
 from cnnspec.bench.profiles import OTHER, Profile, profiled
@@ -47,7 +47,7 @@ def entries(desk: Desk, seconds: float) -> Iterator[Entry]:
     for place, task in enumerate(tasks):
         left = seconds - (desk.now() - started)
         if left <= 0 and not desk.plan.smoke:
-            yield _cut(task, "the budget was spent")
+            yield _cut(task, SPENT)
             continue
         share = max(SHARE_SECONDS, left / (len(tasks) - place))
         yield from _network(desk, task, share, left)
@@ -71,7 +71,7 @@ def _checked(task: Whole) -> Whole:
 
 def _cut(task: Whole, reason: str) -> Entry:
     told = {"net": task.net, "variant": task.variant, "direction": task.direction, "dtype": task.own_dtype}
-    return {"kind": "cut", "layer": f"{task.net}, {task.variant}, {task.direction}", **told, "reason": reason}
+    return cut(f"{task.net}, {task.variant}, {task.direction}", reason, **told)
 
 
 def _network(desk: Desk, task: Whole, share: float, left: float) -> Iterator[Entry]:
@@ -188,16 +188,20 @@ def _end(idle: int, spent: bool, batch: int, needed: int, free: float) -> str:
     if idle >= PATIENCE:
         return "larger batches do not have more images per second"
     if spent:
-        return f"the budget was spent before batch {batch}"
+        return f"{SPENT} before batch {batch}"
     if needed > FREE * free:
         return f"batch {batch} may take {spelled(needed)}, more than half of the {spelled(int(free))} that are free"
     return ""
 
 
 def free_bytes(device: str) -> float:
-    """Return the bytes of memory that are free; as many as anyone wants where a system does not say."""
+    """Return the bytes of memory that are free; as many as anyone wants where a system does not say.
+
+    On CUDA what torch keeps of earlier calls is free, too.
+    """
     if device.startswith("cuda"):
-        return float(torch.cuda.mem_get_info()[0])
+        kept = torch.cuda.memory_reserved() - torch.cuda.memory_allocated()
+        return float(torch.cuda.mem_get_info()[0] + kept)
     try:
         words = dict(line.split(":") for line in Path("/proc/meminfo").read_text("utf-8").splitlines())
         return 1024.0 * int(words["MemAvailable"].split()[0])
@@ -226,7 +230,7 @@ def _profile(task: Whole, module: torch.nn.Module, call: Any) -> Profile:
 
 def _shares(desk: Desk, task: Whole, module: torch.nn.Module) -> Iterator[Entry]:
     """Yield the share of each operator in a pass of the smallest batch, the quickest of several."""
-    told = {"net": task.net, "variant": task.variant, "direction": task.direction, "batch": task.least}
+    told = {"net": task.net, "variant": task.variant, "direction": task.direction, "dtype": task.own_dtype}
     if "compile" in task.words:
         reason = "compiled code joins operators: none has a time of its own"
         yield _cut(task, reason) | {"layer": f"shares of {task.net}, {task.variant}, {task.direction}"}
@@ -248,6 +252,7 @@ def _shares(desk: Desk, task: Whole, module: torch.nn.Module) -> Iterator[Entry]
         yield {
             "kind": "share",
             **told,
+            "batch": task.least,
             "operator": name,
             **numbers,
             "calls": found[name].calls,

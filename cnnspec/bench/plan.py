@@ -7,8 +7,10 @@ from functools import cached_property
 from random import Random
 from typing import NamedTuple
 
-from cnnspec import ops
+from cnnspec import nets, ops
+from cnnspec.backends import Backend
 from cnnspec.bench import variants
+from cnnspec.bench.modules import Whole
 from cnnspec.bench.shapes import LARGEST, NETS, Layer, layers
 from cnnspec.bench.sides import DIRECTIONS, FORWARD_ONLY, Side
 from cnnspec.bench.verdicts import DELTA
@@ -42,6 +44,8 @@ PARTS = {
 }
 """The parts of a run, in the order in which they run; each is a module that has `entries(desk, seconds)`."""
 USUAL_PARTS = ("roofs", "layers")
+CALLING = ("layers", "scaling", "batching")
+"""The parts that call functions of the target; "networks" takes what builds a network as well."""
 
 
 @dataclass(frozen=True)
@@ -97,6 +101,9 @@ class Plan:
         for part in self.parts:
             if part not in PARTS:
                 raise UsageError(f"unknown part {part!r}{hint(part, [*PARTS])}", part=part)
+        if "networks" in self.parts:
+            for name in self.networks:
+                nets.build(name)
         if "layers" in self.parts and not self.schedule[0]:
             raise UsageError(f"every layer has more than {LARGEST} elements: nothing to measure")
 
@@ -139,6 +146,13 @@ class Plan:
             else:
                 found.append((candidate, self.side(self.target, variants.PLAIN)))
         return tuple(found)
+
+    @property
+    def backend(self) -> Backend:
+        """What the target is measured as; UsageError where it is nothing that the parts can measure."""
+        if "networks" in self.parts and not {*CALLING} & {*self.parts}:
+            return Whole(self.target, self.networks[0], device=self.device).subject.backend
+        return self.sides[0][0].backend
 
     def side(self, target: str, variant: str) -> Side:
         """Return a side, with an operator's name for a function that has another."""

@@ -61,15 +61,19 @@ def profiled(call: Callable[[], Any], tensors: Iterable[torch.Tensor], device: s
         if on_cuda:
             torch.cuda.synchronize()
     events: Any = found.events()
-    top = [one for one in events if one.cpu_parent is None or one.cpu_parent.name == WHOLE]
+    top = outermost(events)
     if on_cuda:
-        calls = [one for one in top if one.name != WHOLE]
-        whole = sum(one.device_time_total for one in calls)
-        return Profile(torch.cuda.max_memory_allocated(), whole, [_OnDevice(one) for one in calls])
+        whole = sum(one.device_time_total for one in top)
+        return Profile(torch.cuda.max_memory_allocated(), whole, [_OnDevice(one) for one in top])
     held = {one.untyped_storage().data_ptr(): one.untyped_storage().nbytes() for one in tensors}
     whole = next(one.time_range.elapsed_us() for one in events if one.name == WHOLE)
-    top = [one for one in top if one.name != WHOLE]
     return Profile(sum(held.values()) + most_held(allocations(found)), whole, top)
+
+
+def outermost(events: Iterable[Any]) -> list[Any]:
+    """Return the calls that a pass made itself; what runs on a device is in the time of the call that launched it."""
+    called = [one for one in events if one.device_type.name == "CPU" and one.name != WHOLE]
+    return [one for one in called if one.cpu_parent is None or one.cpu_parent.name == WHOLE]
 
 
 def allocations(found: Any) -> list[int]:

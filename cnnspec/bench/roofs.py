@@ -17,7 +17,7 @@ import torch
 
 from cnnspec.bench import caches, variants
 from cnnspec.bench.desk import Desk
-from cnnspec.bench.figures import Entry
+from cnnspec.bench.figures import SPENT, Entry, cut
 from cnnspec.bench.plan import Plan
 from cnnspec.bench.timers import PROBES, Sample, Timer, counts
 from cnnspec.bench.verdicts import Interval
@@ -159,16 +159,16 @@ def entries(desk: Desk, seconds: float) -> Iterator[Entry]:
     wanted = [(dtype, limit) for dtype in dtypes(plan) for limit in LIMITS]
     for place, (dtype, limit) in enumerate(wanted):
         left = seconds - (desk.now() - started)
-        cut = {"kind": "cut", "layer": f"roof of {dtype}, {limit}"}
+        what = f"roof of {dtype}, {limit}"
         if left <= 0 and not plan.smoke:
-            yield {**cut, "reason": "the budget was spent"}
+            yield cut(what, SPENT)
             continue
         named = {"kind": "roof", "dtype": dtype, "threads": plan.threads, "limit": limit}
         named["cache_bytes"] = operands.cache_bytes
         try:
             found = _measured(desk, operands.candidates(dtype, limit), dtype, left / (len(wanted) - place))
         except RuntimeError as error:  # a device lacks a dtype, or the memory
-            yield {**cut, "reason": str(error).partition("\n")[0]}
+            yield cut(what, str(error).partition("\n")[0])
             continue
         amount = found.pop("amount")
         if not plan.smoke:

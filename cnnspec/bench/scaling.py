@@ -16,11 +16,11 @@ from cnnspec.backends import UnsupportedCase
 from cnnspec.bench import figures, machine, variants
 from cnnspec.bench.curves import CURVES, THREADS, Curve, Point, fit, powers_of_two
 from cnnspec.bench.desk import Desk
-from cnnspec.bench.figures import Entry
+from cnnspec.bench.figures import SPENT, Entry, cut
 from cnnspec.bench.plan import Plan
 from cnnspec.bench.shapes import LARGEST
 from cnnspec.bench.sides import FORWARD_ONLY, Judgement, Side, timed_case
-from cnnspec.bench.timers import LEAST_SECONDS, cold_calls
+from cnnspec.bench.timers import LEAST_SECONDS
 from cnnspec.bench.work import Work, work
 from cnnspec.calls import Violation, run
 from cnnspec.cases import Case
@@ -31,7 +31,6 @@ CALLS = 16
 """Calls that a point makes at least: until it is warm, and of samples enough for an interval."""
 JUDGING = 0.25
 """The part of the time left to a curve that the judgement of one of its larger points may take."""
-SPENT = "the budget was spent"
 TOO_LONG = "its predicted time does not fit the budget"
 NOT_JUDGED = "not judged"
 WRONG = "a point of its curve fails conformance"
@@ -48,7 +47,7 @@ def entries(desk: Desk, seconds: float) -> Iterator[Entry]:
     ]
     if not wanted:
         served = " and ".join(dict.fromkeys(curve.operator for curve in CURVES))
-        yield {"kind": "cut", "layer": "scaling", "reason": f"curves are of {served}, which --op leaves out"}
+        yield cut("scaling", f"curves are of {served}, which --op leaves out")
     for place, (curve, dtype) in enumerate(wanted):
         yield from _curve(desk, curve, dtype, (deadline - desk.now()) / (len(wanted) - place))
 
@@ -72,16 +71,15 @@ def _curve(desk: Desk, curve: Curve, dtype: str, seconds: float) -> Iterator[Ent
     if curve.axis == THREADS:
         curve = replace(curve, values=thread_counts(desk.plan))
         if len(curve.values) < 2:
-            reason = f"more than one of a CPU's threads are needed: {desk.plan.device}, --threads 2 or more"
-            yield {"kind": "cut", "layer": curve.name, "reason": reason}
+            cpu = desk.plan.device == "cpu"
+            yield cut(curve.name, "it needs --threads 2 or more" if cpu else "threads are those of a CPU")
             return
     tracks = []
     for side in every_side(desk.plan):
         if curve.operator in side.backend.functions:
             tracks.append(_Track(desk, curve, dtype, side, deadline))
         else:
-            reason = f"{side.name} has no {curve.operator}"
-            yield {"kind": "cut", "layer": f"{curve.name} of {side.name}", "reason": reason}
+            yield cut(f"{curve.name} of {side.name}", f"{side.name} has no {curve.operator}")
     for value in curve.values[:SMALL]:
         for track in tracks:
             with _threads(curve, value):
@@ -153,8 +151,7 @@ class _Track:
         known = self.judged.get(value)
         reason = self._obstacle(value, needed)
         if reason:
-            layer = f"{self.curve.name}, {self.curve.axis} {value}, of {self.side.name}"
-            yield {"kind": "cut", "layer": layer, "reason": reason}
+            yield cut(f"{self.curve.name}, {self.curve.axis} {value}, of {self.side.name}", reason)
             return
         started = self.desk.now()
         case = self._timed_case(value)
@@ -255,7 +252,7 @@ class _Track:
         for place, timer in enumerate(desk.timers):
             seconds = min(desk.plan.case_seconds, self.left / (len(desk.timers) - place))
             found = desk.alone(self.side.sample(calls, timer, desk.rng), seconds)
-            found["calls_per_sample"] = cold_calls(timer.mode, found["calls_per_sample"])
+            found |= figures.calls_made(found, timer.mode)
             median = found["t_median_s"]
             slowest = max(slowest, median)
             ends = (found["t_ci95_lo_s"] or 0.0, found["t_ci95_hi_s"] or math.inf)

@@ -95,9 +95,7 @@ class Side:
 
     def prepare(self) -> None:
         """Set torch's switches as the backend wants them, but for the number of threads."""
-        threads = torch.get_num_threads()
-        self.backend.prepare()
-        torch.set_num_threads(threads)
+        prepare(self.backend)
 
     def calls(self, case: Case, direction: str) -> list[Callable[[], Any]]:
         """Return calls that differ by where in memory their operands lie."""
@@ -152,6 +150,13 @@ class Side:
     @property
     def _is_torch(self) -> bool:
         return self.backend.builtin and not {*variants.REPLACED} & {*variants.parts(self.variant)}
+
+
+def prepare(backend: Backend) -> None:
+    """Set torch's switches as a backend wants them, but for the number of threads, which is the run's."""
+    threads = torch.get_num_threads()
+    backend.prepare()
+    torch.set_num_threads(threads)
 
 
 @functools.lru_cache(maxsize=len(JUDGED))

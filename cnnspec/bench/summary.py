@@ -125,8 +125,12 @@ def prepared(counter: Counter) -> tuple[Callable[[], Totals] | None, Totals | No
         return None, None, f"MISSING: {error}"
     from cnnspec.backends.torch_modules import to_torch
 
-    theirs = counter.made(to_torch(nets.resnet152()).eval().to(counter.device))
-    totals = theirs()
+    module = to_torch(nets.resnet152()).eval().to(counter.device)
+    try:
+        theirs = counter.made(module)
+        totals = theirs()
+    except Exception as error:  # noqa: BLE001 - whatever another counter raises, the others are measured
+        return None, None, f"FAILED: {type(error).__name__}: {error}"
     if totals.parameters not in (None, PARAMETERS):
         return None, totals, f"WRONG: there are {PARAMETERS} parameters"
     return theirs, totals, ""

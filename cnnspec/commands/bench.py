@@ -43,7 +43,12 @@ def add(commands: Any) -> None:
         metavar="WORDS",
         help="plain, channels_last, bfloat16, float16, float64, onednn_off, tf32, compile, im2col; joined by +",
     )
-    one.add_argument("--measure", **many, metavar="PART", help="roofs and layers where none is named; or all")
+    one.add_argument(
+        "--measure",
+        **many,
+        metavar="PART",
+        help="roofs, layers, scaling, batching, networks, exact, counters, or all; if none is named, roofs and layers",
+    )
     one.add_argument("--backward", action="store_true", help="forward with backward as well")
     one.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
     one.add_argument("--threads", type=positive, default=1, metavar="N")
@@ -97,7 +102,7 @@ def _measure(plan: "Plan", directory: Path) -> int:
     from cnnspec.bench import exports, machine, record
     from cnnspec.bench.session import Session
 
-    absent = missing_device(plan.sides[0][0].backend)
+    absent = missing_device(plan.backend)
     if absent:
         print(f"nothing measured: {absent}")
         return BREAKDOWN

@@ -31,8 +31,9 @@ _COLOURS = {"conv": WITHIN, "linear": KNOWN, "norm": DOUBT, "pool": GOOD}
 _CHARACTER = 0.072
 """The width of a character in inches, on average."""
 _WIDTH, _ROOM, _BAR = 9.6, (2.2, 0.3, 0.4, 0.06), 0.34
-Key = tuple[str, str, str, str]
-SHARE_KEY = ("net", "variant", "direction", "batch")
+NETWORK_KEY = ("net", "variant", "dtype", "direction", "mode")
+"""What tells two searches for a batch apart."""
+SHARE_KEY = ("net", "variant", "dtype", "direction", "batch")
 Shares = Mapping[tuple[str, ...], Sequence[Entry]]
 
 
@@ -43,7 +44,7 @@ def context(run: Run, problems: list[str]) -> Mapping[str, Any]:
     if not measured and not shares:
         return {}
     title = "Time by kind of operator"
-    columns = ("network", "variant", "direction", "batch", "operator", "of the time", "ms", "calls", "MFLOP")
+    columns = ("network", *SHARE_KEY[1:], "operator", "of the time", "ms", "calls", "MFLOP")
     lines = [_share_line(one) for group in shares.values() for one in group]
     chart = Chart(
         "time-by-operator",
@@ -61,13 +62,13 @@ def context(run: Run, problems: list[str]) -> Mapping[str, Any]:
 
 
 def _table(measured: Sequence[Entry]) -> Table | None:
-    groups: dict[Key, list[Entry]] = defaultdict(list)
+    groups: dict[tuple[str, ...], list[Entry]] = defaultdict(list)
     for one in measured:
-        groups[text(one, "net"), text(one, "variant"), text(one, "direction"), text(one, "mode")].append(one)
+        groups[tuple(text(one, name) for name in NETWORK_KEY)].append(one)
     axes = several(measured, ("target", "variant", "dtype", "direction", "mode"))
     columns = (
         *("network", *axes, "input", "parameters", "MFLOP per image", "batch"),
-        *("ms", "images/s", "peak MiB", "of the roof", "conformance"),
+        *("ms", "images/s", "peak MiB", "of the compute ceiling", "conformance"),
     )
     lines = [
         _line(one, axes, best=one is not chosen[0])
@@ -108,7 +109,7 @@ def _line(one: Entry, axes: Sequence[str], *, best: bool) -> list[str | Cell]:
         "×".join(map(str, one["input"])) if isinstance(one.get("input"), list) else text(one, "input"),
         thousands(as_count(one.get("parameters"))),
         shown(flops / 1e6 if flops else None, 4),
-        f"{shown(number(one, 'batch'), 6)}{' (best)' if best else ''}",
+        f"{shown(number(one, 'batch'), 7)}{' (best)' if best else ''}",
         spread(time_of(one), MILLI),
         *(numbers if held else ("", "", "")),
         status_cell(one),
@@ -118,10 +119,12 @@ def _line(one: Entry, axes: Sequence[str], *, best: bool) -> list[str | Cell]:
 def _notes(measured: Sequence[Entry]) -> list[str]:
     """Say how outputs were checked, and what the searches for a batch ended with."""
     told: dict[str, list[str]] = defaultdict(list)
+    axes = several(measured, NETWORK_KEY[1:])
     for one in measured:
+        name = " ".join(filter(None, (text(one, part) for part in ("net", *axes))))
         for words in (text(one, "checked"), text(one, "note")):
             if words:
-                told[words].append(text(one, "net"))
+                told[words].append(name)
     return [f"{', '.join(dict.fromkeys(nets))}: {words}" for words, nets in told.items()]
 
 
@@ -142,7 +145,7 @@ def _share_line(one: Entry) -> list[str]:
         *(text(one, name) for name in (*SHARE_KEY, "operator")),
         share(number(one, "part")),
         shown(None if time is None else MILLI * time),
-        shown(number(one, "calls"), 6),
+        shown(number(one, "calls"), 7),
         shown(flops / 1e6 if flops else None),
     ]
 
@@ -159,9 +162,10 @@ def _described(shares: Shares) -> str:
     return f"{'; '.join(told[:MOST_BARS])}; what is below {share(LEAST_PART)} is in the numbers"
 
 
-def _name(net: str, variant: str, direction: str, batch: str) -> str:
+def _name(net: str, variant: str, dtype: str, direction: str, batch: str) -> str:
     backward = "backward" if "backward" in direction else ""
-    words = (net[:24], variant[:16] if variant != "plain" else "", backward, f"N = {batch}" if batch else "")
+    told = [variant[:16] if variant != "plain" else "", dtype if dtype not in ("float32", variant) else ""]
+    words = (net[:24], *told, backward, f"N = {batch}" if batch else "")
     return " · ".join(filter(None, words))
 
 

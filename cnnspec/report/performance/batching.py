@@ -29,7 +29,7 @@ from cnnspec.report.performance.measures import (
     ratio_words,
     shown,
 )
-from cnnspec.report.performance.parts import Cell, Chart, Table, drawn
+from cnnspec.report.performance.parts import Cell, Chart, Table, answer_cell, drawn
 from cnnspec.report.values import plural
 from cnnspec.report.views import slug
 
@@ -120,11 +120,10 @@ def _of(variant: str) -> tuple[str, str, str, str]:
 
 
 def _line(entry: Entry) -> list[str | Cell]:
-    answers = {"True": Cell("✓ yes", "pass"), "False": Cell("✗ no", "fail")}
-    agree = answers.get(text(entry, "agree"), Cell(""))
-    ratio = ratio_of(entry, "speedup")
+    variant, ratio = text(entry, "variant"), ratio_of(entry, "speedup")
+    gain = shown(number(entry, "speedup")) if variant == MODEL else ratio_words(ratio)
     moved = [mebibytes(number(entry, name)) for name in ("bytes_batched", "bytes_loop")]
-    return [text(entry, "variant"), shown(number(entry, "N"), 6), ratio_words(ratio), *moved, agree]
+    return [variant, shown(number(entry, "N"), 7), gain, *moved, answer_cell(entry.get("agree"))]
 
 
 def _draw(lines: Mapping[str, Line], references: Mapping[str, float]) -> str:

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Mapping
+from itertools import chain
 from statistics import median
 from typing import Any
 
@@ -13,6 +14,7 @@ from cnnspec.report.performance.measures import (
     conforms,
     has_samples,
     interval,
+    is_wrong,
     number,
     positive,
     ratio_words,
@@ -21,9 +23,9 @@ from cnnspec.report.performance.measures import (
     shown,
     status_of,
 )
-from cnnspec.report.performance.parts import GLYPHS, LOOKS, Cell, Table, verdict_cell
+from cnnspec.report.performance.parts import GLYPHS, LOOKS, Cell, Table, answer_cell, verdict_cell
 from cnnspec.report.performance.summary import means
-from cnnspec.report.values import duration, plural
+from cnnspec.report.values import plural
 from cnnspec.report.verdict import Verdict
 
 MOST_CUTS = 200
@@ -63,11 +65,9 @@ def fitness(run: Run) -> dict[str, Any]:
 def verdict(run: Run) -> Verdict:
     """Say in one sentence what the run found."""
     compared = [row for row in run.rows if row.get("verdict")]
-    wrong = sum(
-        status_of(row) == "fail" or status_of(row, "against_conformance") == "fail" for row in run.rows
-    )
+    wrong = sum(map(is_wrong, chain(*run.kinds.values())))
     but = (
-        f" {plural(wrong, 'row')} failed conformance and {'has' if wrong == 1 else 'have'} no number."
+        f" {plural(wrong, 'measurement')} failed conformance and {'has' if wrong == 1 else 'have'} no number."
         * bool(wrong)
     )
     if compared:
@@ -98,7 +98,7 @@ def _means(run: Run) -> str:
 
 def overall(run: Run) -> str:
     """Return the status whose colour and glyph the page wears."""
-    if any(row.get("verdict") == INVALID or status_of(row) == "fail" for row in run.rows):
+    if run.wrong or any(row.get("verdict") == INVALID for row in run.rows):
         return "fail"
     return "pass" if fitness(run)["answer"] == "yes" else "flaky"
 
@@ -139,7 +139,7 @@ def _controls(controls: list[Entry]) -> Table | None:
             ratio_words(interval(one)),
             text(one, "pairs"),
             verdict_cell(one),
-            Cell("✓ yes", "pass") if one.get("verdict") == SAME else Cell("✗ no", "fail"),
+            answer_cell(one.get("verdict") == SAME),
         ]
         for one in controls
     ]
@@ -212,7 +212,6 @@ def method(run: Run) -> Mapping[str, Any]:
             (f"{100 * one:g} %" for row in run.rows if (one := number(row, "ratio_confidence"))), "99.5 %"
         ),
         "verdicts": [(GLYPHS[word], word, LOOKS.get(word, ""), said) for word, said in VERDICTS.items()],
-        "budget": duration(number(run.header, "seconds")),
     }
 
 

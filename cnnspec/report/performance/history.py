@@ -11,7 +11,7 @@ from cnnspec.report.cells import text
 from cnnspec.report.charts import DOUBT, INK, WITHIN
 from cnnspec.report.performance.drawing import around, figure, log_ticks, marks, set_ticks
 from cnnspec.report.performance.measures import shown
-from cnnspec.report.performance.parts import Cell, Chart, Table, drawn
+from cnnspec.report.performance.parts import Cell, Chart, Table, answer_cell, drawn
 from cnnspec.report.values import plural
 from cnnspec.report.views import slug
 
@@ -58,7 +58,7 @@ def _chart(one: Series, problems: list[str]) -> Chart:
 
 
 def _line(place: int, run: Mapping[str, Any], value: float | None) -> list[str | Cell]:
-    fit = {"True": Cell("✓ yes", "pass"), "False": Cell("✗ no", "fail")}.get(text(run, "fit"), Cell(""))
+    fit = answer_cell(run.get("fit"))
     return [str(place + 1), text(run, "started_utc"), text(run, "commit")[:12], fit, shown(value, 4)]
 
 

@@ -8,12 +8,14 @@ from cnnspec.bench.figures import Entry
 from cnnspec.bench.verdicts import INVALID, Interval
 from cnnspec.report.cells import text
 from cnnspec.report.statuses import STATUSES
+from cnnspec.report.values import thousands
 
 MILLI = 1e3
-_UNITS = ((1.0, "s"), (1e-3, "ms"), (1e-6, "µs"), (0.0, "ns"))
+OTHER = "against_"
+"""What the names of the other side's numbers begin with."""
+_UNITS = (("s", 1.0), ("ms", MILLI), ("µs", 1e6), ("ns", 1e9))
 _JUDGED = ("row", "curve", "network")
 """Kinds of entries that say how they were judged; the others hold what was checked in other ways."""
-_TOP = {"s": 1.0, "ms": 1e3, "µs": 1e6, "ns": 1e9}
 
 
 def number(entry: Entry, name: str) -> float | None:
@@ -39,21 +41,25 @@ def interval(entry: Entry, middle: str = "ratio", low: str = "ratio_ci_lo", high
     return Interval(centre, *(math.nan if end is None else end for end in ends))
 
 
-def time_of(entry: Entry) -> Any:
-    """Return the seconds of a call with their interval; None where it was not timed or does not conform."""
-    return interval(entry, "t_median_s", "t_ci95_lo_s", "t_ci95_hi_s") if conforms(entry) else None
+def time_of(entry: Entry, side: str = "") -> Any:
+    """Return the seconds of a call with their interval; None where it was not timed or does not conform.
+
+    With `OTHER` they are those of the other side.
+    """
+    names = (f"{side}{name}" for name in ("t_median_s", "t_ci95_lo_s", "t_ci95_hi_s"))
+    return interval(entry, *names) if conforms(entry) else None
 
 
 def status_of(entry: Entry, name: str = "conformance") -> str:
-    """Return the status word of an entry; words after it, as in "pass: three images agree", are not part of it.
-
-    >>> status_of({"conformance": "pass: three images"}), status_of({"conformance": ["fail", "0.1 apart"]})
-    ('pass', 'fail')
-    """
-    value = entry.get(name)
-    first = value[0] if isinstance(value, (list, tuple)) and value else value
-    word = str(first or "").replace(":", " ").replace(",", " ").partition(" ")[0]
+    """Return the status of an entry; "" for other words, such as "not judged: too large"."""
+    word = text(entry, name)
     return word if word in STATUSES else ""
+
+
+def is_wrong(entry: Entry) -> bool:
+    """Tell whether a side of an entry failed conformance, or what must be equal is not."""
+    sides = (status_of(entry), status_of(entry, f"{OTHER}conformance"))
+    return "fail" in sides or entry.get("agree") is False
 
 
 def conforms(entry: Entry) -> bool:
@@ -87,12 +93,20 @@ def has_samples(entry: Entry) -> bool:
 
 
 def digits(value: float, count: int = 3) -> str:
-    """Write a number with so many significant digits, and never in powers of ten between 1e-4 and 1e7.
+    r"""Write a number with so many significant digits, and never in powers of ten between 1e-4 and 1e7.
+
+    From five digits on, those before the point stand in groups of three.
 
     >>> digits(1234.5), digits(0.01234), digits(2.0), digits(0.0), digits(3e9)
-    ('1234', '0.0123', '2', '0', '3e+09')
+    ('1230', '0.0123', '2', '0', '3e+09')
+    >>> digits(46231), digits(-999.7), digits(99.6, 2), digits(46231, 7)
+    ('46\xa0200', '-1000', '100', '46\xa0231')
     """
-    return f"{value:.0f}" if 10**count <= abs(value) < 1e7 else f"{value:.{count}g}"
+    written = f"{value:.{count}g}"
+    rounded = float(written)
+    if 1e4 <= abs(rounded) < 1e7:
+        return thousands(round(rounded)).replace(" ", "\u00a0")
+    return f"{rounded:.0f}" if 10**count <= abs(rounded) < 1e4 else written
 
 
 def shown(value: float | None, count: int = 3) -> str:
@@ -103,8 +117,12 @@ def shown(value: float | None, count: int = 3) -> str:
 def spread(found: Any, factor: float = 1.0, fewest: int = 0) -> str:
     """Write a median and its interval, with the digits that the interval supports, and at least so many decimals.
 
+    The median has two significant digits, however wide the interval is.
+
     >>> spread(Interval(0.00104, 0.00103, 0.00106), MILLI), spread(Interval(2.0, math.nan, math.nan)), spread(None)
     ('1.04 [1.03, 1.06]', '2', '')
+    >>> spread(Interval(0.000132, 0.000129, 0.000381), MILLI)
+    '0.13 [0.13, 0.38]'
     """
     if found is None:
         return ""
@@ -112,7 +130,8 @@ def spread(found: Any, factor: float = 1.0, fewest: int = 0) -> str:
     if not math.isfinite(high - low):
         return digits(middle, 2)
     least = (high - low) or abs(middle) / 1e3
-    places = max(fewest, min(9, 1 - math.floor(math.log10(least) + 0.7)))
+    supported = 1 - math.floor(math.log10(least) + 0.7)
+    places = max(fewest, min(9, max(supported, 1 - math.floor(math.log10(middle)))))
     return f"{middle:.{places}f} [{low:.{places}f}, {high:.{places}f}]"
 
 
@@ -133,8 +152,8 @@ def seconds(value: float | None) -> str:
     """
     if value is None:
         return ""
-    unit = next(name for least, name in _UNITS if value >= least or not least)
-    return f"{digits(value * _TOP[unit])} {unit}"
+    unit, factor = next((pair for pair in _UNITS if value * pair[1] >= 1), _UNITS[-1])
+    return f"{digits(value * factor)} {unit}"
 
 
 def mebibytes(value: float | None) -> str:
@@ -149,16 +168,15 @@ def mebibytes(value: float | None) -> str:
 def share(value: float | None) -> str:
     r"""Write a part of one in per cent.
 
-    >>> share(0.256), share(0.004), share(None)
-    ('26\xa0%', '0.4\xa0%', '')
+    >>> share(0.256), share(0.004), share(1.043), share(None)
+    ('26\xa0%', '0.4\xa0%', '104\xa0%', '')
     """
-    return "" if value is None else f"{digits(100 * value, 2)}\u00a0%"
+    return "" if value is None else f"{digits(100 * value, 3 if value >= 1 else 2)}\u00a0%"
 
 
-def call_of(entry: Entry, most: int = 0) -> str:
-    """Return what was called, in one line of at most `most` characters where that is given."""
-    words = " ".join((text(entry, "layer") or text(entry, "case") or text(entry, "operator")).split())
-    return words if not most or len(words) <= most else f"{words[: most - 1]}…"
+def call_of(entry: Entry) -> str:
+    """Return what was called, in one line."""
+    return " ".join((text(entry, "layer") or text(entry, "case") or text(entry, "operator")).split())
 
 
 def several(entries: Iterable[Entry], names: Iterable[str]) -> list[str]:

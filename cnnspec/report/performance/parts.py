@@ -1,7 +1,7 @@
 """What sections of the performance report are made of: cells, tables, and charts with their words and numbers."""
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from cnnspec.bench.figures import Entry
 from cnnspec.bench.verdicts import AMBIGUOUS, FAST, INVALID, MISSING, NOT_COMPARABLE, SAME, SLOW
@@ -63,11 +63,14 @@ def verdict_cell(entry: Entry) -> Cell:
     return Cell(f"{GLYPHS[word]} {word}", LOOKS.get(word, "")) if word in GLYPHS else Cell(word)
 
 
-def status_cell(entry: Entry, name: str = "conformance") -> Cell:
-    """Return a conformance status by glyph and word, and what else is said of it."""
-    word = status_of(entry, name)
-    told = entry.get(name)
-    rest = " ".join(map(str, told[1:])) if isinstance(told, (list, tuple)) else text(entry, name)[len(word) :]
-    if not word:
-        return Cell(text(entry, name))
-    return Cell(f"{STATUSES[word].glyph} {word}{': ' if rest.strip(': ') else ''}{rest.strip(': ')}", word)
+def status_cell(entry: Entry) -> Cell:
+    """Return a conformance status by glyph and word; other words as they stand."""
+    word = status_of(entry)
+    return Cell(f"{STATUSES[word].glyph} {word}", word) if word else Cell(text(entry, "conformance"))
+
+
+def answer_cell(answer: Any) -> Cell:
+    """Return yes for True and no for False; nothing for what is neither."""
+    if answer is True:
+        return Cell("✓ yes", "pass")
+    return Cell("✗ no", "fail") if answer is False else Cell("")

@@ -94,7 +94,7 @@ def _chart(
     points = [row for row in rows if positive(row, "gflops_per_s") and positive(row, "intensity")]
     title = f"{dtype or 'unknown dtype'}{f', {mode}' if mode else ''}"
     above = sum(bool(text(row, "above_roof")) for row in rows)
-    best = max((number(row, "efficiency") or 0.0 for row in rows), default=0.0)
+    best = max((number(row, "efficiency") or 0.0 for row in points), default=0.0)
     ordered = sorted(rows, key=lambda row: -(number(row, "efficiency") or -1.0))
     table = Table(
         f"Calls and their roofs, {title}",
@@ -138,7 +138,7 @@ def _chart(
 def _line(row: Entry) -> list[str | Cell]:
     near = Cell(share(number(row, "efficiency")), "flaky" if text(row, "above_roof") else "")
     rates = [
-        shown(number(row, name))
+        shown(positive(row, name))
         for name in ("intensity", "gflops_per_s", "gbytes_per_s", "roof_gflops_per_s")
     ]
     words = [text(row, name) for name in ("operator", "variant", "direction")]

@@ -23,6 +23,7 @@ from cnnspec.report.performance.drawing import (
     thinned,
 )
 from cnnspec.report.performance.measures import (
+    MILLI,
     digits,
     has_samples,
     is_unjudged,
@@ -42,6 +43,8 @@ MOST_CHARTS = 60
 LOOKS = ((WITHIN, "accent"), (KNOWN, "xfail"), (DOUBT, "flaky"), (GOOD, "pass"), (INK, "same"))
 """Colours of targets, in a drawing and in words."""
 SIGNS = tuple(SHAPES)
+_ROOM_OF_TICK, _CHARACTER = 0.03, 0.018
+"""The parts of an axis's width that lie free beside a number, and that a character of it takes."""
 Key = tuple[str, str, str]
 
 
@@ -99,7 +102,7 @@ def _chart(
     unjudged = {(text(one, "target"), number(one, "value") or 0.0) for one in points if is_unjudged(one)}
     ends = [value for line in lines.values() for value, *_ in line]
     reach = (
-        f"{plural(count, 'time')} over {axis} from {min(ends):g} to {max(ends):g}"
+        f"{plural(count, 'point')}, {axis} {' to '.join(dict.fromkeys(f'{one:g}' for one in (min(ends), max(ends))))}"
         if ends
         else "no time to show"
     )
@@ -156,7 +159,7 @@ def fit_words(fit: Entry) -> str:
     """Say what a fit found.
 
     >>> fit_words({"kind_of_fit": "line", "a_s": 0.002, "b_s": 0.0005, "n_half": 4.0, "per_second": 2000.0})
-    'T(N) = 2 ms + 500 µs · N; N½ = 4; at most 2000 per second'
+    'T(N) = 2 ms + 500 µs · N; N½ = 4; at most 2000 inputs/s'
     >>> fit_words({"kind_of_fit": "slopes", "slopes": [[16, 32, 1.9], [32, 64, 2.1]], "switches": [32]})
     'log-log slope 1.9 to 2.1; jumps after 32'
     """
@@ -167,7 +170,7 @@ def fit_words(fit: Entry) -> str:
         parts = [f"T(N) = {_signed(start)} {'+' if slope >= 0 else '−'} {_signed(abs(slope))} · N"]
         half, rate = number(fit, "n_half"), positive(fit, "per_second")
         parts += [f"N½ = {digits(half, 2)}"] if half is not None else []
-        parts += [f"at most {shown(rate)} per second"] if rate else []
+        parts += [f"at most {shown(rate)} inputs/s"] if rate else []
         parts += [text(fit, "note")] if text(fit, "note") else []
         return "; ".join(parts)
     slopes = [one[2] for one in fit.get("slopes") or () if len(one) > 2 and isinstance(one[2], (int, float))]
@@ -186,11 +189,11 @@ def _switches(fit: Entry) -> list[float]:
 
 
 def _line(point: Entry) -> list[str | Cell]:
-    value = shown(number(point, "value"), 6)
+    value = shown(number(point, "value"), 7)
     rates = [
         shown(number(point, name)) if time_of(point) else "" for name in ("gflops_per_s", "gbytes_per_s")
     ]
-    return [text(point, "target"), value, spread(time_of(point), 1e3), *rates, status_cell(point)]
+    return [text(point, "target"), value, spread(time_of(point), MILLI), *rates, status_cell(point)]
 
 
 def _sign(target: str, targets: Sequence[str]) -> str:
@@ -234,7 +237,8 @@ def _draw(
             for hollow in (False, True):
                 kept = [(x, y) for x, y, *_ in found if ((target, x) in unjudged) == hollow]
                 marks(axes, kept, _sign(target, targets), colour, size=2.6, hollow=hollow, ground=GROUND)
-        set_ticks(axes.xaxis, thinned(values, (right / left) ** 0.075), rough)
+        room = _ROOM_OF_TICK + _CHARACTER * max(len(rough(value)) for value in values)
+        set_ticks(axes.xaxis, thinned(values, (right / left) ** room), rough)
         set_ticks(axes.yaxis, log_ticks(bottom, top, 5), seconds)
         axes.spines["bottom"].set_color(FAINT)
         axes.set_xlabel(axis, color=INK, labelpad=3)

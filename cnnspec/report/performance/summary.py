@@ -11,7 +11,10 @@ from cnnspec.bench.record import Run
 from cnnspec.bench.verdicts import INVALID, Interval
 from cnnspec.report.cells import text
 from cnnspec.report.performance.measures import (
+    MILLI,
+    OTHER,
     call_of,
+    is_wrong,
     ratio_of,
     ratio_words,
     several,
@@ -26,6 +29,8 @@ from cnnspec.report.views import in_shell
 RESAMPLES, CONFIDENCE, SEED = 9_999, 0.95, 0
 MOST_ENDS = 5
 MOST_INVALID = 50
+MAY_FAIL = ("curve", "batch", "network")
+"""Kinds of entries beside rows that may fail."""
 AXES = ("dtype", "direction", "mode")
 """What tells two comparisons of one call apart."""
 
@@ -108,8 +113,8 @@ def context(run: Run) -> Mapping[str, Any]:
         "means": _means(run),
         "resamples": RESAMPLES,
         "seed": SEED,
-        "slowest": ends("The slowest", held[:MOST_ENDS], compared),
-        "fastest": ends("The fastest", held[MOST_ENDS:][-MOST_ENDS:][::-1], compared),
+        "slowest": ends("The slowest against the other side", held[:MOST_ENDS], compared),
+        "fastest": ends("The fastest against the other side", held[MOST_ENDS:][-MOST_ENDS:][::-1], compared),
     }
 
 
@@ -131,18 +136,13 @@ def ends(caption: str, rows: Sequence[Entry], all_rows: Iterable[Entry]) -> Tabl
             call_of(row),
             *(text(row, name) for name in axes),
             ratio_words(ratio_of(row)),
-            spread(time_of(row), 1e3),
-            spread(_other_time(row), 1e3),
+            spread(time_of(row), MILLI),
+            spread(time_of(row, OTHER), MILLI),
             verdict_cell(row),
         ]
         for row in rows
     ]
     return Table(caption, columns, lines) if lines else None
-
-
-def _other_time(row: Entry) -> Any:
-    names = ("t_median_s", "t_ci95_lo_s", "t_ci95_hi_s")
-    return time_of({**row, **{name: row.get(f"against_{name}") for name in names}})
 
 
 @dataclass(frozen=True)
@@ -161,10 +161,14 @@ class Complaint:
 
 
 def invalid(run: Run) -> list[Complaint]:
-    """Return a complaint for each sentence that makes rows invalid, what fails conformance first."""
+    """Return a complaint for each sentence that makes rows invalid, what fails conformance first.
+
+    Points of curves, batches and networks that fail are among them.
+    """
     groups: dict[tuple[bool, str, str], list[Entry]] = defaultdict(list)
-    for row in run.rows:
-        wrong = "fail" in (status_of(row), status_of(row, "against_conformance"))
+    others = (one for kind in MAY_FAIL for one in run.kinds.get(kind, ()) if is_wrong(one))
+    for row in (*run.rows, *others):
+        wrong = is_wrong(row)
         if wrong or row.get("verdict") == INVALID:
             sentence = text(row, "note") or "no reason is given"
             groups[not wrong, sentence, _command(run, row)].append(row)
@@ -175,14 +179,19 @@ def invalid(run: Run) -> list[Complaint]:
 
 
 def _title(row: Entry) -> str:
-    return " · ".join(
-        filter(None, (call_of(row), *(text(row, name) for name in ("dtype", "variant", "direction"))))
+    named = next(filter(None, (text(row, name) for name in ("net", "curve", "experiment"))), call_of(row))
+    places = (
+        f"{text(row, 'axis')} {text(row, 'value')}".strip(),
+        f"N = {text(row, 'N')}" if "N" in row else "",
     )
+    told = (text(row, name) for name in ("dtype", "variant", "direction"))
+    return " · ".join(filter(None, (named, *places, *told)))
 
 
 def _command(run: Run, row: Entry) -> str:
-    case = text(row, "failing_case")
-    wrong = text(run.header, "target" if status_of(row) == "fail" else "against") or text(
-        run.header, "target"
-    )
+    case, target, against = text(row, "failing_case"), text(run.header, "target"), text(run.header, "against")
+    wrong = target if status_of(row) == "fail" else against or target
+    if row.get("kind") in MAY_FAIL:  # it is of one side, which it names
+        names = (one for one in (target, against) if f"{text(row, 'target')} ".startswith(f"{one} "))
+        wrong = next(names, target)
     return f"cnnspec replay {in_shell(case)} {in_shell(wrong)}" if case else ""

@@ -10,10 +10,12 @@ from cnnspec.bench.verdicts import AMBIGUOUS, FAST, SAME, SLOW
 from cnnspec.report.cells import text
 from cnnspec.report.performance.measures import (
     MILLI,
+    OTHER,
     call_of,
     conforms,
     has_samples,
     number,
+    positive,
     ratio_of,
     ratio_words,
     several,
@@ -22,7 +24,7 @@ from cnnspec.report.performance.measures import (
     spread,
     time_of,
 )
-from cnnspec.report.performance.parts import GLYPHS, Cell, Table, status_cell, verdict_cell
+from cnnspec.report.performance.parts import GLYPHS, Cell, Table, answer_cell, status_cell, verdict_cell
 from cnnspec.report.performance.summary import geometric_mean
 from cnnspec.report.statuses import worst
 from cnnspec.report.values import as_float, ratio_key, units
@@ -124,7 +126,7 @@ def engine(run: Run) -> Mapping[str, Any]:
             shown(number(one, "target_ratio")),
             _reached(one),
             spread(time_of(one), MILLI),
-            shown(_milli(one, "against_t_median_s")),
+            spread(time_of(one, OTHER), MILLI),
             text(one, "pairs"),
             Cell(text(one, "note"), "wrap"),
         ]
@@ -140,8 +142,8 @@ def _reached(one: Entry) -> Cell:
     if goal is None or found is None:
         return Cell("")
     if found.high <= goal:
-        return Cell("✓ yes", "pass")
-    return Cell("✗ no", "fail") if found.low > goal else Cell("? open", "flaky")
+        return answer_cell(True)
+    return answer_cell(False) if found.low > goal else Cell("? open", "flaky")
 
 
 def counters(run: Run) -> Mapping[str, Any]:
@@ -153,7 +155,7 @@ def counters(run: Run) -> Mapping[str, Any]:
             *(text(one, name) for name in ("counter", "call")),
             ratio_words(ratio_of(one)),
             spread(time_of(one), MILLI),
-            shown(_milli(one, "against_t_median_s")),
+            spread(time_of(one, OTHER), MILLI),
             text(one, "pairs"),
             Cell(text(one, "note"), "wrap"),
         ]
@@ -163,11 +165,6 @@ def counters(run: Run) -> Mapping[str, Any]:
     return {"table_of_all": Table(caption, columns, lines)} if lines else {}
 
 
-def _milli(entry: Entry, name: str) -> float | None:
-    value = number(entry, name)
-    return None if value is None else MILLI * value
-
-
 def rows(run: Run) -> Mapping[str, Any]:
     """Lay out every row of the record; nothing where there is none."""
     found = run.rows[:MOST_ROWS]
@@ -175,7 +172,7 @@ def rows(run: Run) -> Mapping[str, Any]:
         return {}
     axes = several(found, ("variant", "against", "dtype", "direction", "mode"))
     columns = (
-        *("call", *axes, "ratio", "verdict", "ms", "against ms", "IQR / median", "GFLOP", "GFLOP/s", "GB/s"),
+        *("call", *axes, "ratio", "verdict", "ms", "against ms", "IQR / median", "MFLOP", "GFLOP/s", "GB/s"),
         *("of the roof", "conformance", "error / bound", "where it stands"),
     )
     same = {name: text(found[0], name) for name in ("variant", "against", "dtype", "direction", "mode")}
@@ -189,7 +186,7 @@ def rows(run: Run) -> Mapping[str, Any]:
 
 
 def _row(row: Entry, axes: Sequence[str]) -> list[str | Cell]:
-    held, flops = conforms(row), number(row, "flops")
+    held, flops = conforms(row), positive(row, "flops")
     middle, width = number(row, "t_median_s"), number(row, "t_iqr_s")
     names = ("gflops_per_s", "gbytes_per_s")
     return [
@@ -198,10 +195,10 @@ def _row(row: Entry, axes: Sequence[str]) -> list[str | Cell]:
         ratio_words(ratio_of(row)),
         verdict_cell(row),
         spread(time_of(row), MILLI),
-        shown(_milli(row, "against_t_median_s")) if held else "",
+        spread(time_of(row, OTHER), MILLI),
         share(width / middle) if held and middle and width is not None else "",
-        shown(flops / 1e9) if flops else "",
-        *(shown(number(row, name)) if held else "" for name in names),
+        shown(flops / 1e6) if flops else "",
+        *(shown(positive(row, name)) if held else "" for name in names),
         share(number(row, "efficiency")) if held else "",
         status_cell(row),
         units(as_float(row.get("error_over_bound"))),

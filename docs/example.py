@@ -25,7 +25,7 @@ OPERATORS = (
 )
 CHECK = ("check", "torch", "torch-native", "--op", *OPERATORS, "--examples", "80")
 VARIANTS = ("plain", "channels_last", "onednn_off", "im2col")
-BENCH = ("bench", "torch", "--measure", "all", "--net", "lenet5", "--variant", *VARIANTS, "--budget", "5m")
+BENCH = ("bench", "torch", "--measure", "all", "--net", "lenet5", "--variant", *VARIANTS, "--budget", "3m")
 KEPT = {
     CHECK: ("conformance.html", "conformance.csv", "summary.md"),
     BENCH: ("performance.html", "perf.csv", "summary.md"),

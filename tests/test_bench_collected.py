@@ -27,11 +27,12 @@ def written(folder: Path, *lines: str, head: str = "benchmarks = 1") -> Path:
 def collected(file: Path, *words: str) -> tuple[int, str, list[dict[str, Any]]]:
     """Run pytest on a file of benchmarks; return its exit code, its output and the benchmarks of its JSON."""
     told = file.with_name("told.json")
+    outside = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:xdist", "-p", "no:cacheprovider", file.name]
     done = subprocess.run(
         [*command, f"--benchmark-json={told.name}", *words],
         cwd=file.parent,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        env={**outside, "OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
         check=False,

@@ -112,6 +112,15 @@ def relu(input, inplace=False):
 """
 
 
+INTERRUPTIBLE = """
+import signal, sys
+from cnnspec.cli import main
+
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background processes ignore it
+sys.exit(main(sys.argv[1:]))
+"""
+
+
 def kinds(folder: Path) -> list[str]:
     return [json.loads(line)["kind"] for line in (folder / "results.jsonl").read_text().splitlines()]
 
@@ -120,7 +129,7 @@ def test_an_interrupted_run_keeps_the_passes_that_ended_and_ends_the_others(tmp_
     (tmp_path / "hanging.py").write_text(HANGING)
     words = ["check", "hanging.py", "--net", "lenet_fleuret", "--variant", "eval", "--jobs", "1"]
     with subprocess.Popen(
-        [sys.executable, "-m", "cnnspec", *words, "--out", "out"], cwd=tmp_path, stdout=subprocess.DEVNULL
+        [sys.executable, "-c", INTERRUPTIBLE, *words, "--out", "out"], cwd=tmp_path, stdout=subprocess.DEVNULL
     ) as process:
         limit = time.monotonic() + 60
         while time.monotonic() < limit and not (tmp_path / "second").exists():
